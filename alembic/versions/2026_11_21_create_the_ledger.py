@@ -1,0 +1,490 @@
+"""Create the ledger."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("secret_sha256", sa.String(), nullable=False),
+        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("pinned_tags", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("revoked_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+        sa.UniqueConstraint("secret_sha256", name=op.f("uq_api_keys_secret_sha256")),
+    )
+    op.create_table(
+        "bill_imports",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("file_name", sa.String(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("line_count", sa.Integer(), nullable=False),
+        sa.Column("imported_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_bill_imports")),
+        sa.UniqueConstraint("sha256", name=op.f("uq_bill_imports_sha256")),
+    )
+    op.create_table(
+        "budgets",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("counting_version", sa.Integer(), nullable=False),
+        sa.Column("selector", sa.JSON(), nullable=False),
+        sa.Column("split_by", sa.JSON(), nullable=False),
+        sa.Column("unit", sa.String(), nullable=False),
+        sa.Column("limit_quantity", sa.BigInteger(), nullable=False),
+        sa.Column("window", sa.String(), nullable=False),
+        sa.Column("timezone", sa.String(), nullable=False),
+        sa.Column("mode", sa.String(), nullable=False),
+        sa.Column("thresholds", sa.JSON(), nullable=False),
+        sa.Column("threshold_on", sa.String(), nullable=False),
+        sa.Column("overdraft", sa.BigInteger(), nullable=False),
+        sa.Column("baseline", sa.String(), nullable=False),
+        sa.Column("fail_mode", sa.String(), nullable=False),
+        sa.Column("owner", sa.String(), nullable=True),
+        sa.Column("channels", sa.JSON(), nullable=False),
+        sa.Column("valid_from", sa.BigInteger(), nullable=False),
+        sa.Column("valid_to", sa.BigInteger(), nullable=True),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", "version", name=op.f("pk_budgets")),
+    )
+    op.create_table(
+        "check_answers",
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("idempotency_key", sa.String(), nullable=False),
+        sa.Column("request_digest", sa.String(), nullable=False),
+        sa.Column("answer", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key_id", "idempotency_key", name=op.f("pk_check_answers")),
+    )
+    with op.batch_alter_table("check_answers", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_check_answers_created_at"), ["created_at"], unique=False
+        )
+
+    op.create_table(
+        "counters",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("budget_id", sa.String(), nullable=False),
+        sa.Column("counting_version", sa.Integer(), nullable=False),
+        sa.Column("split_key", sa.String(), nullable=False),
+        sa.Column("window_start", sa.BigInteger(), nullable=False),
+        sa.Column("window_end", sa.BigInteger(), nullable=False),
+        sa.Column("settled", sa.BigInteger(), nullable=False),
+        sa.Column("held", sa.BigInteger(), nullable=False),
+        sa.Column("baseline", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_counters")),
+        sa.UniqueConstraint(
+            "budget_id",
+            "counting_version",
+            "split_key",
+            "window_start",
+            name=op.f("uq_counters_budget_id_counting_version_split_key_window_start"),
+        ),
+    )
+    op.create_table(
+        "dimension_sets",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("team", sa.String(), nullable=False),
+        sa.Column("feature", sa.String(), nullable=True),
+        sa.Column("tenant", sa.String(), nullable=True),
+        sa.Column("request_type", sa.String(), nullable=True),
+        sa.Column("environment", sa.String(), nullable=True),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("operation", sa.String(), nullable=True),
+        sa.Column("service_tier", sa.String(), nullable=True),
+        sa.Column("region", sa.String(), nullable=True),
+        sa.Column("account", sa.String(), nullable=True),
+        sa.Column("prompt_version", sa.String(), nullable=True),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("is_retry", sa.Boolean(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("resolved_by", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dimension_sets")),
+        sa.UniqueConstraint("digest", name=op.f("uq_dimension_sets_digest")),
+    )
+    op.create_table(
+        "holds",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=True),
+        sa.Column("model", sa.String(), nullable=True),
+        sa.Column("estimate_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("grants", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_holds")),
+    )
+    with op.batch_alter_table("holds", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_holds_open_expires_at",
+            ["expires_at"],
+            unique=False,
+            sqlite_where=sa.text("state = 'held'"),
+            postgresql_where=sa.text("state = 'held'"),
+        )
+
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
+    )
+    op.create_table(
+        "outbox",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("topic", sa.String(), nullable=False),
+        sa.Column("payload", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("last_error", sa.String(), nullable=True),
+        sa.Column("resolved_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+    )
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_outbox_waiting_due_at",
+            ["due_at"],
+            unique=False,
+            sqlite_where=sa.text("state = 'waiting'"),
+            postgresql_where=sa.text("state = 'waiting'"),
+        )
+
+    op.create_table(
+        "owners",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("parent", sa.String(), nullable=True),
+        sa.Column("cost_center", sa.String(), nullable=True),
+        sa.Column("email", sa.String(), nullable=True),
+        sa.Column("lifecycle", sa.String(), nullable=False),
+        sa.Column("valid_from", sa.BigInteger(), nullable=False),
+        sa.Column("valid_to", sa.BigInteger(), nullable=True),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_owners")),
+        sa.UniqueConstraint(
+            "kind", "name", "valid_from", name=op.f("uq_owners_kind_name_valid_from")
+        ),
+    )
+    op.create_table(
+        "price_lists",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_price_lists")),
+        sa.UniqueConstraint("sha256", name=op.f("uq_price_lists_sha256")),
+    )
+    op.create_table(
+        "price_rows",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("currency", sa.String(), nullable=False),
+        sa.Column("selector", sa.JSON(), nullable=False),
+        sa.Column("rates", sa.JSON(), nullable=False),
+        sa.Column("origin", sa.String(), nullable=True),
+        sa.Column("valid_from", sa.BigInteger(), nullable=True),
+        sa.Column("valid_to", sa.BigInteger(), nullable=True),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_price_rows")),
+        sa.UniqueConstraint("digest", name=op.f("uq_price_rows_digest")),
+    )
+    op.create_table(
+        "report_runs",
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("period_start", sa.BigInteger(), nullable=False),
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "period_start", name=op.f("pk_report_runs")),
+    )
+    op.create_table(
+        "rules_version",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rules_version")),
+    )
+    op.create_table(
+        "sources",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sources")),
+        sa.UniqueConstraint("name", name=op.f("uq_sources_name")),
+    )
+    op.create_table(
+        "alerts",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("budget_id", sa.String(), nullable=False),
+        sa.Column("budget_version", sa.Integer(), nullable=False),
+        sa.Column("counter_id", sa.BigInteger(), nullable=False),
+        sa.Column("threshold", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("split_key", sa.String(), nullable=False),
+        sa.Column("window_start", sa.BigInteger(), nullable=False),
+        sa.Column("window_end", sa.BigInteger(), nullable=False),
+        sa.Column("unit", sa.String(), nullable=False),
+        sa.Column("measured", sa.BigInteger(), nullable=False),
+        sa.Column("limit_quantity", sa.BigInteger(), nullable=False),
+        sa.Column("raised_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["counter_id"], ["counters.id"], name=op.f("fk_alerts_counter_id_counters")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
+        sa.UniqueConstraint(
+            "budget_id",
+            "counter_id",
+            "threshold",
+            "kind",
+            name=op.f("uq_alerts_budget_id_counter_id_threshold_kind"),
+        ),
+    )
+    with op.batch_alter_table("alerts", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_alerts_raised_at"), ["raised_at"], unique=False)
+
+    op.create_table(
+        "bill_lines",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("import_id", sa.String(), nullable=False),
+        sa.Column("row_number", sa.Integer(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("project", sa.String(), nullable=True),
+        sa.Column("model", sa.String(), nullable=True),
+        sa.Column("description", sa.String(), nullable=True),
+        sa.Column("category", sa.String(), nullable=False),
+        sa.Column("period_start", sa.BigInteger(), nullable=False),
+        sa.Column("period_end", sa.BigInteger(), nullable=False),
+        sa.Column("quantity", sa.String(), nullable=True),
+        sa.Column("unit", sa.String(), nullable=True),
+        sa.Column("billed_amount", sa.String(), nullable=False),
+        sa.Column("billed_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("list_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("currency", sa.String(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("superseded_by", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["import_id"], ["bill_imports.id"], name=op.f("fk_bill_lines_import_id_bill_imports")
+        ),
+        sa.ForeignKeyConstraint(
+            ["superseded_by"],
+            ["bill_imports.id"],
+            name=op.f("fk_bill_lines_superseded_by_bill_imports"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_bill_lines")),
+    )
+    with op.batch_alter_table("bill_lines", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_bill_lines_bucket", ["source", "account", "period_start"], unique=False
+        )
+        batch_op.create_index("ix_bill_lines_period_start", ["period_start"], unique=False)
+
+    op.create_table(
+        "forecasts",
+        sa.Column("counter_id", sa.BigInteger(), nullable=False),
+        sa.Column("expected", sa.BigInteger(), nullable=False),
+        sa.Column("computed_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["counter_id"], ["counters.id"], name=op.f("fk_forecasts_counter_id_counters")
+        ),
+        sa.PrimaryKeyConstraint("counter_id", name=op.f("pk_forecasts")),
+    )
+    op.create_table(
+        "hold_resolutions",
+        sa.Column("hold_id", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("resolved_at", sa.BigInteger(), nullable=False),
+        sa.Column("usage_id", sa.BigInteger(), nullable=True),
+        sa.Column("settled_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("overage_nanos", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["hold_id"], ["holds.id"], name=op.f("fk_hold_resolutions_hold_id_holds")
+        ),
+        sa.PrimaryKeyConstraint("hold_id", "kind", name=op.f("pk_hold_resolutions")),
+    )
+    op.create_table(
+        "rollups",
+        sa.Column("grain_seconds", sa.Integer(), nullable=False),
+        sa.Column("starts_at", sa.BigInteger(), nullable=False),
+        sa.Column("dimension_set_id", sa.Integer(), nullable=False),
+        sa.Column("price_row_id", sa.Integer(), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("unpriced_requests", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cached_input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("reasoning_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("list_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("contracted_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("effective_nanos", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["dimension_set_id"],
+            ["dimension_sets.id"],
+            name=op.f("fk_rollups_dimension_set_id_dimension_sets"),
+        ),
+        sa.PrimaryKeyConstraint(
+            "grain_seconds",
+            "starts_at",
+            "dimension_set_id",
+            "price_row_id",
+            name=op.f("pk_rollups"),
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "usage",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("event_ref", sa.String(), nullable=False),
+        sa.Column("revision", sa.SmallInteger(), nullable=False),
+        sa.Column("content_hash", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("dimension_set_id", sa.Integer(), nullable=False),
+        sa.Column("input_tokens", sa.Integer(), nullable=True),
+        sa.Column("cached_input_tokens", sa.Integer(), nullable=True),
+        sa.Column("cache_write_tokens", sa.Integer(), nullable=True),
+        sa.Column("cache_write_5m_tokens", sa.Integer(), nullable=True),
+        sa.Column("cache_write_1h_tokens", sa.Integer(), nullable=True),
+        sa.Column("output_tokens", sa.Integer(), nullable=True),
+        sa.Column("reasoning_tokens", sa.Integer(), nullable=True),
+        sa.Column("other_units", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("attempt", sa.SmallInteger(), nullable=False),
+        sa.Column("operation_ref", sa.String(), nullable=True),
+        sa.Column("trace_ref", sa.String(), nullable=True),
+        sa.Column("response_ref", sa.String(), nullable=True),
+        sa.Column("request_model", sa.String(), nullable=True),
+        sa.Column("latency_ms", sa.Integer(), nullable=True),
+        sa.Column("time_to_first_token_ms", sa.Integer(), nullable=True),
+        sa.Column("cache_hit", sa.Boolean(), nullable=True),
+        sa.Column("hold_id", sa.String(), nullable=True),
+        sa.Column("reported_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("extra_tags", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("flags", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["dimension_set_id"],
+            ["dimension_sets.id"],
+            name=op.f("fk_usage_dimension_set_id_dimension_sets"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["source_id"], ["sources.id"], name=op.f("fk_usage_source_id_sources")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_usage")),
+        sa.UniqueConstraint(
+            "source_id", "event_ref", "revision", name=op.f("uq_usage_source_id_event_ref_revision")
+        ),
+    )
+    op.create_table(
+        "charges",
+        sa.Column("usage_id", sa.BigInteger(), nullable=False),
+        sa.Column("sequence", sa.SmallInteger(), nullable=False),
+        sa.Column("basis", sa.String(), nullable=False),
+        sa.Column("price_row_id", sa.Integer(), nullable=True),
+        sa.Column("price_list_id", sa.Integer(), nullable=True),
+        sa.Column("list_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("contracted_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("effective_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("accounting_period", sa.Integer(), nullable=False),
+        sa.Column("reverses_usage_id", sa.BigInteger(), nullable=True),
+        sa.Column("flags", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["price_list_id"], ["price_lists.id"], name=op.f("fk_charges_price_list_id_price_lists")
+        ),
+        sa.ForeignKeyConstraint(
+            ["price_row_id"], ["price_rows.id"], name=op.f("fk_charges_price_row_id_price_rows")
+        ),
+        sa.ForeignKeyConstraint(["usage_id"], ["usage.id"], name=op.f("fk_charges_usage_id_usage")),
+        sa.PrimaryKeyConstraint("usage_id", "sequence", name=op.f("pk_charges")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "counter_transfers",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("usage_id", sa.BigInteger(), nullable=False),
+        sa.Column("to_counter_id", sa.BigInteger(), nullable=False),
+        sa.Column("from_counter_id", sa.BigInteger(), nullable=True),
+        sa.Column("quantity", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["usage_id"], ["usage.id"], name=op.f("fk_counter_transfers_usage_id_usage")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_counter_transfers")),
+    )
+    with op.batch_alter_table("counter_transfers", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_counter_transfers_from_counter_id"), ["from_counter_id"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_counter_transfers_to_counter_id"), ["to_counter_id"], unique=False
+        )
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("counter_transfers", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_counter_transfers_to_counter_id"))
+        batch_op.drop_index(batch_op.f("ix_counter_transfers_from_counter_id"))
+
+    op.drop_table("counter_transfers")
+    op.drop_table("charges")
+    op.drop_table("usage")
+    op.drop_table("rollups")
+    op.drop_table("hold_resolutions")
+    op.drop_table("forecasts")
+    with op.batch_alter_table("bill_lines", schema=None) as batch_op:
+        batch_op.drop_index("ix_bill_lines_period_start")
+        batch_op.drop_index("ix_bill_lines_bucket")
+
+    op.drop_table("bill_lines")
+    with op.batch_alter_table("alerts", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_alerts_raised_at"))
+
+    op.drop_table("alerts")
+    op.drop_table("sources")
+    op.drop_table("rules_version")
+    op.drop_table("report_runs")
+    op.drop_table("price_rows")
+    op.drop_table("price_lists")
+    op.drop_table("owners")
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_outbox_waiting_due_at",
+            sqlite_where=sa.text("state = 'waiting'"),
+            postgresql_where=sa.text("state = 'waiting'"),
+        )
+
+    op.drop_table("outbox")
+    op.drop_table("leases")
+    with op.batch_alter_table("holds", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_holds_open_expires_at",
+            sqlite_where=sa.text("state = 'held'"),
+            postgresql_where=sa.text("state = 'held'"),
+        )
+
+    op.drop_table("holds")
+    op.drop_table("dimension_sets")
+    op.drop_table("counters")
+    with op.batch_alter_table("check_answers", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_check_answers_created_at"))
+
+    op.drop_table("check_answers")
+    op.drop_table("budgets")
+    op.drop_table("bill_imports")
+    op.drop_table("api_keys")

@@ -1,0 +1,1 @@
+"""The HTTP surface: routers, wire shapes and the one error handler."""

@@ -1,0 +1,115 @@
+"""``/v1/budgets``: the same model as ``budgets.toml``. POST creates, PUT makes a new version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Response
+
+from tokenbudget.api.access import ServicesIn, require_scope
+from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody
+from tokenbudget.domain.budgets import Budget, BudgetStanding
+from tokenbudget.domain.errors import InvalidInput
+from tokenbudget.domain.periods import format_instant
+from tokenbudget.formats.budgets import describe_budget, format_quantity, parse_budget
+from tokenbudget.services.budgets import (
+    BudgetChange,
+    apply_budgets,
+    create_budget,
+    get_budget,
+    list_budgets,
+    list_standings,
+    list_versions,
+)
+
+router = APIRouter(prefix="/v1/budgets", tags=["budgets"])
+READ = [Depends(require_scope("read"))]
+ADMIN = [Depends(require_scope("admin"))]
+
+
+@router.get("", dependencies=READ, operation_id="list_budgets")
+def show_budgets(services: ServicesIn) -> dict[str, Any]:
+    """Give the version in force of every budget, by id."""
+    budgets = list_budgets(services.database)
+    return {"budgets": [_describe_version(budget) for budget in budgets], "next": None}
+
+
+@router.post(
+    "", dependencies=ADMIN, status_code=201, operation_id="create_budget", openapi_extra=OBJECT_BODY
+)
+def add_budget(body: ObjectBody, response: Response, services: ServicesIn) -> dict[str, Any]:
+    """Create a budget and say how it stands; the same content again is 200, other content 409."""
+    draft = parse_budget(body, where="budget", timezone=services.settings.timezone)
+    change = create_budget(services.database, draft, now=services.clock())
+    if change.action == "unchanged":
+        response.status_code = 200
+    return _describe_change(change)
+
+
+@router.get("/{budget_id}", dependencies=READ, operation_id="get_budget")
+def show_budget(budget_id: str, services: ServicesIn) -> dict[str, Any]:
+    """Give the version in force."""
+    return _describe_version(get_budget(services.database, budget_id))
+
+
+@router.put(
+    "/{budget_id}", dependencies=ADMIN, operation_id="put_budget", openapi_extra=OBJECT_BODY
+)
+def put_budget(budget_id: str, body: ObjectBody, services: ServicesIn) -> dict[str, Any]:
+    """Make a new version of a budget, or the first one."""
+    draft = parse_budget({"id": budget_id, **body}, where="budget", timezone=services.settings.timezone)
+    if draft.id != budget_id:
+        raise InvalidInput(f"id {draft.id!r} differs from the path's {budget_id!r}", field="id")
+    changes = apply_budgets(services.database, [draft], now=services.clock())
+    return _describe_change(changes[0])
+
+
+@router.get("/{budget_id}/status", dependencies=READ, operation_id="get_budget_status")
+def show_status(budget_id: str, services: ServicesIn) -> dict[str, Any]:
+    """Give how every counter of the current window stands."""
+    budget = get_budget(services.database, budget_id)
+    standings = list_standings(services.database, now=services.clock(), budget_id=budget_id)
+    return {
+        "budget": budget.id,
+        "version": budget.version,
+        "currency": services.settings.currency,
+        "standings": [describe_standing(standing) for standing in standings],
+    }
+
+
+@router.get("/{budget_id}/history", dependencies=READ, operation_id="get_budget_history")
+def show_history(budget_id: str, services: ServicesIn) -> dict[str, Any]:
+    """Give every version, oldest first."""
+    versions = list_versions(services.database, budget_id)
+    return {"versions": [_describe_version(version) for version in versions]}
+
+
+def describe_standing(standing: BudgetStanding) -> dict[str, Any]:
+    """Give the wire form of a standing; quantities in the budget's unit."""
+    unit = standing.budget.unit
+    forecast = standing.forecast
+    return {
+        "budget": standing.budget.id,
+        "split": dict(zip(standing.budget.split_by, standing.split, strict=True)),
+        "unit": unit.value,
+        "limit": format_quantity(standing.budget.limit, unit),
+        "settled": format_quantity(standing.settled, unit),
+        "held": format_quantity(standing.held, unit),
+        "headroom": format_quantity(standing.headroom, unit),
+        "forecast": None if forecast is None else format_quantity(forecast, unit),
+        "window_start": format_instant(standing.period.start),
+        "resets_at": format_instant(standing.period.end),
+    }
+
+
+def _describe_version(budget: Budget) -> dict[str, Any]:
+    return {**describe_budget(budget), "version": budget.version}
+
+
+def _describe_change(change: BudgetChange) -> dict[str, Any]:
+    return {
+        **_describe_version(change.budget),
+        "action": change.action,
+        "changed_fields": list(change.changed_fields),
+        "standings": [describe_standing(standing) for standing in change.standings],
+    }

@@ -1,0 +1,114 @@
+"""``/v1/quota``: the check and what may happen to its hold. The check is a thin route before the group-commit writer."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Body, Depends, Request
+from starlette.responses import Response
+
+from tokenbudget.api.access import ServicesIn, authorize, require_scope, state_of
+from tokenbudget.api.bodies import read_body
+from tokenbudget.domain.errors import TokenbudgetError
+from tokenbudget.domain.money import format_nanos
+from tokenbudget.domain.periods import format_instant, parse_instant
+from tokenbudget.formats.quota import parse_check
+from tokenbudget.services.holds import ExtendHold, HoldView, ReleaseHold, get_hold
+from tokenbudget.services.placement import Caller
+from tokenbudget.services.quota import CheckQuota
+
+router = APIRouter(
+    prefix="/v1/quota", tags=["quota"], dependencies=[Depends(require_scope("quota"))]
+)
+
+MAX_RETRY_SECONDS: Final = 86_400
+
+
+async def check_quota(request: Request) -> Response:
+    """Decide whether a call may be made now, and hold what it may cost."""
+    key = authorize(request, "quota")
+    state = state_of(request)
+    body = await read_body(request, limit=state.services.settings.max_body_bytes)
+    work = CheckQuota(parse_check(body), Caller(key.key_id, key.pinned_tags))
+    answer = await state.writer.submit(work)
+    if isinstance(answer, TokenbudgetError):
+        raise answer
+    if not isinstance(answer, dict):
+        raise TypeError(f"a check was answered with {type(answer).__name__}")
+    return Response(
+        msgspec.json.encode(answer),
+        media_type="application/json",
+        headers=quota_headers(answer, state.services.clock()),
+    )
+
+
+@router.get("/holds/{hold_id}", operation_id="get_hold")
+def show_hold(hold_id: str, services: ServicesIn) -> dict[str, Any]:
+    """Give a hold as it stands."""
+    return _describe_hold(get_hold(services.database, hold_id))
+
+
+@router.post("/holds/{hold_id}/release", operation_id="release_hold")
+async def release_hold(hold_id: str, request: Request) -> dict[str, Any]:
+    """Give back a hold whose call was not sent or was refused."""
+    return await _change_hold(request, ReleaseHold(hold_id))
+
+
+@router.post("/holds/{hold_id}/extend", operation_id="extend_hold")
+async def extend_hold(
+    hold_id: str,
+    request: Request,
+    ttl_seconds: Annotated[int, Body(embed=True, ge=1, le=31 * 86_400)],
+) -> dict[str, Any]:
+    """Let an open hold live longer, counted from now."""
+    return await _change_hold(request, ExtendHold(hold_id, timedelta(seconds=ttl_seconds)))
+
+
+async def _change_hold(request: Request, work: ReleaseHold | ExtendHold) -> dict[str, Any]:
+    answer = await state_of(request).writer.submit(work)
+    if isinstance(answer, TokenbudgetError):
+        raise answer
+    if not isinstance(answer, HoldView):
+        raise TypeError(f"a hold's change was answered with {type(answer).__name__}")
+    return _describe_hold(answer)
+
+
+def _describe_hold(hold: HoldView) -> dict[str, Any]:
+    return {
+        "hold_id": hold.hold_id,
+        "state": hold.state.value,
+        "created_at": format_instant(hold.created_at),
+        "expires_at": format_instant(hold.expires_at),
+        "estimate": None if hold.estimate_nanos is None else format_nanos(hold.estimate_nanos),
+    }
+
+
+def quota_headers(answer: dict[str, Any], now: datetime) -> dict[str, str]:
+    """Give RateLimit and RateLimit-Policy of the binding budget (draft-ietf-httpapi-ratelimit-headers-10).
+
+    Money is counted in whole micro-units of the currency, rounded towards less; Retry-After only on a denial.
+    """
+    binding = answer["binding"]
+    if binding is None:
+        return {}
+    seconds_left = max(0, int((parse_instant(binding["resets_at"], field="resets_at") - now).total_seconds()))
+    unit = "micro-" + answer["currency"].lower() if binding["unit"] == "money" else binding["unit"]
+    limit = _countable(binding["limit"], binding["unit"])
+    left = max(0, _countable(binding["headroom"], binding["unit"]))
+    headers = {
+        "RateLimit-Policy": f'"{binding["budget"]}";q={limit};tokenbudget-unit="{unit}"',
+        "RateLimit": f'"{binding["budget"]}";r={left};t={seconds_left}',
+    }
+    if answer["decision"] == "deny":
+        headers["Retry-After"] = str(min(max(1, seconds_left), MAX_RETRY_SECONDS))
+    return headers
+
+
+def _countable(quantity: str, unit: str) -> int:
+    if unit != "money":
+        return int(quantity)
+    whole, _, fraction = quantity.lstrip("-").partition(".")
+    micros = int(whole) * 1_000_000 + int(fraction[:6])
+    return -micros if quantity.startswith("-") else micros

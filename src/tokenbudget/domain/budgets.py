@@ -1,0 +1,250 @@
+"""What a budget is, what it matches and when it is used up. It owns windows, headroom, crossings and the forecast.
+
+It refuses to store or fetch anything: counters are handed in, locked by the caller, and decided on in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final, Protocol
+
+from tokenbudget.domain.periods import EPOCH, Period, Window, window_at
+
+BASIS_POINTS: Final = 10_000
+FAR_FUTURE: Final = datetime(9999, 1, 1, tzinfo=UTC)
+LIFETIME: Final = Period(EPOCH, FAR_FUTURE)
+FORECAST_HISTORY: Final = timedelta(weeks=4)
+HOUR: Final = timedelta(hours=1)
+
+
+class Unit(StrEnum):
+    """What a budget counts."""
+
+    MONEY = "money"
+    TOKENS = "tokens"
+    REQUESTS = "requests"
+
+
+class Mode(StrEnum):
+    """What a budget does to a check it cannot afford: deny, warn, or only record."""
+
+    HARD = "hard"
+    SOFT = "soft"
+    SHADOW = "shadow"
+
+
+class ThresholdOn(StrEnum):
+    """What thresholds compare with the limit: what is spent, or what is spent and held."""
+
+    ACTUAL = "actual"
+    COMMITTED = "committed"
+
+
+class HasDimensions(Protocol):
+    """Anything that can tell the value of a dimension or tag."""
+
+    def value(self, dimension: str) -> str | None:
+        """Give the value, or None when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetWindow:
+    """When a budget's counting starts anew: a calendar window of its zone, or one fixed period."""
+
+    calendar: Window | None
+    fixed: Period | None
+    timezone: str = "UTC"
+
+    def period_at(self, instant: datetime) -> Period | None:
+        """Give the window that holds the instant, or None when the instant is outside a fixed range."""
+        if self.calendar is not None:
+            return window_at(self.calendar, instant, self.timezone)
+        return self.fixed if self.fixed is not None and self.fixed.contains(instant) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One version of a budget. ``limit`` and ``overdraft`` are nanos, tokens or requests; thresholds basis points.
+
+    ``counting_version`` is the version in which selector, split, unit or window last changed: counters belong to it.
+    A window that was under way when counting began starts from what it already holds, or from zero when
+    ``counts_from_window`` is false.
+    """
+
+    id: str
+    version: int
+    counting_version: int
+    selector: Mapping[str, frozenset[str]]
+    split_by: tuple[str, ...]
+    unit: Unit
+    limit: int
+    window: BudgetWindow
+    window_text: str
+    mode: Mode
+    thresholds: tuple[int, ...]
+    threshold_on: ThresholdOn
+    overdraft: int
+    counts_from_window: bool
+    fails_open: bool
+    owner: str | None
+    channels: tuple[str, ...]
+    valid_from: datetime
+    valid_to: datetime | None = None
+
+    def matches(self, dimensions: HasDimensions) -> bool:
+        """Tell whether every condition of the selector holds."""
+        return all(dimensions.value(name) in accepted for name, accepted in self.selector.items())
+
+    def split_values(self, dimensions: HasDimensions) -> tuple[str, ...]:
+        """Give the values that pick the counter; a missing value counts under the empty string."""
+        return tuple(dimensions.value(name) or "" for name in self.split_by)
+
+    def is_in_force(self, instant: datetime) -> bool:
+        """Tell whether this budget decides at the instant."""
+        return self.valid_from <= instant and (self.valid_to is None or instant < self.valid_to)
+
+    def period_counted_at(self, instant: datetime) -> Period | None:
+        """Give the window in which usage of this instant counts; None when it does not count at all."""
+        if self.valid_to is not None and instant >= self.valid_to:
+            return None
+        period = self.window.period_at(instant)
+        return period if period is not None and period.end > self.valid_from else None
+
+
+@dataclass(slots=True)
+class Counter:
+    """Settled and held of one budget, split and window, as locked by the deciding transaction."""
+
+    id: int
+    budget_id: str
+    counting_version: int
+    split_key: str
+    period: Period
+    settled: int
+    held: int
+
+    def headroom(self, limit: int) -> int:
+        """Give what is left of the limit; negative after an overage."""
+        return limit - self.settled - self.held
+
+    def measured(self, threshold_on: ThresholdOn) -> int:
+        """Give the figure that thresholds are compared with."""
+        return self.settled if threshold_on is ThresholdOn.ACTUAL else self.settled + self.held
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetMatch:
+    """A budget that applies to some dimensions, and the split values that pick its counter."""
+
+    budget: Budget
+    split: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStanding:
+    """How one window of a budget stands; ``forecast`` is None when there is no history to go by."""
+
+    budget: Budget
+    split: tuple[str, ...]
+    period: Period
+    settled: int
+    held: int
+    headroom: int
+    forecast: int | None
+
+
+@dataclass(slots=True)
+class BudgetIndex:
+    """Budgets arranged so that matching looks only at those that share a value with the usage."""
+
+    by_value: dict[tuple[str, str], list[Budget]] = field(default_factory=dict)
+    unconditional: list[Budget] = field(default_factory=list)
+    indexed_names: tuple[str, ...] = ()
+
+    @classmethod
+    def build(cls, budgets: Iterable[Budget]) -> BudgetIndex:
+        """Give an index in which each budget stands under the values of one of its conditions."""
+        index = cls()
+        for budget in sorted(budgets, key=lambda budget: budget.id):
+            if not budget.selector:
+                index.unconditional.append(budget)
+                continue
+            name = min(budget.selector, key=lambda name: (len(budget.selector[name]), name))
+            for value in budget.selector[name]:
+                index.by_value.setdefault((name, value), []).append(budget)
+        index.indexed_names = tuple(sorted({name for name, _ in index.by_value}))
+        return index
+
+    def match(self, dimensions: HasDimensions) -> tuple[BudgetMatch, ...]:
+        """Give every budget whose selector holds, in order of id."""
+        found = list(self.unconditional)
+        for name in self.indexed_names:
+            value = dimensions.value(name)
+            if value is not None:
+                candidates = self.by_value.get((name, value), ())
+                found.extend(budget for budget in candidates if budget.matches(dimensions))
+        found.sort(key=lambda budget: budget.id)
+        return tuple(BudgetMatch(budget, budget.split_values(dimensions)) for budget in found)
+
+
+def crossed_thresholds(budget: Budget, before: int, after: int) -> tuple[int, ...]:
+    """Give the thresholds (basis points, rising) with before < threshold x limit <= after."""
+    return tuple(
+        threshold
+        for threshold in sorted(budget.thresholds)
+        if before * BASIS_POINTS < threshold * budget.limit <= after * BASIS_POINTS
+    )
+
+
+def forecast_at_end(
+    *,
+    committed: int,
+    period: Period,
+    now: datetime,
+    hourly_history: Mapping[datetime, int],
+    history_start: datetime,
+) -> int | None:
+    """Give what the window is expected to end at: what is committed plus the usual burn of each hour that is left.
+
+    The burn of an hour is the median of the same weekday and hour (UTC) since ``history_start``, at most four weeks back.
+    ``hourly_history`` maps the start of each UTC hour to what was spent in it; hours without spend may be missing and count
+    as zero. None when there is less than one hour of history or the window has no end.
+    """
+    first_hour = _hour_of(max(history_start, now - FORECAST_HISTORY))
+    current_hour = _hour_of(now)
+    if first_hour >= current_hour or period.end >= FAR_FUTURE:
+        return None
+    burns = _usual_burns(hourly_history, first_hour, current_hour)
+    overall = sum(hourly_history.values()) // max(1, (current_hour - first_hour) // HOUR)
+    expected = committed
+    hour = current_hour
+    while hour < period.end:
+        burn = burns.get((hour.weekday(), hour.hour), overall)
+        seconds_left = (min(hour + HOUR, period.end) - max(hour, now)).total_seconds()
+        expected += burn * max(0, int(seconds_left)) // 3600
+        hour += HOUR
+    return expected
+
+
+def _usual_burns(
+    hourly_history: Mapping[datetime, int], first_hour: datetime, current_hour: datetime
+) -> dict[tuple[int, int], int]:
+    samples: dict[tuple[int, int], list[int]] = {}
+    hour = first_hour
+    while hour < current_hour:
+        samples.setdefault((hour.weekday(), hour.hour), []).append(hourly_history.get(hour, 0))
+        hour += HOUR
+    return {slot: _median(values) for slot, values in samples.items()}
+
+
+def _median(values: Sequence[int]) -> int:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) // 2
+
+
+def _hour_of(instant: datetime) -> datetime:
+    return instant.replace(minute=0, second=0, microsecond=0)

@@ -1,0 +1,205 @@
+"""Questions about money and their answers. It owns what may be asked; it refuses to find it out.
+
+A question is a period, cut into buckets, grouped by dimensions and filtered. Rows exist only where
+there was usage, and totals cover every row of the question, also when a page shows a part of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from tokenbudget.domain.allocation import DIMENSIONS
+from tokenbudget.domain.errors import InvalidInput
+from tokenbudget.domain.money import divide_half_even
+from tokenbudget.domain.periods import EPOCH, Period, zone
+from tokenbudget.domain.rollups import quarter_hour_at
+
+OWNER_DIMENSIONS: Final = ("owner", "cost_center")
+COST_DIMENSIONS: Final = (*DIMENSIONS, "is_retry", *OWNER_DIMENSIONS)
+TAG_PREFIX: Final = "tag:"
+GRANULARITIES: Final = ("hour", "day", "week", "month", "none")
+ADDITIVE_METRICS: Final = {
+    "cost": "effective_nanos",
+    "list_cost": "list_nanos",
+    "contracted_cost": "contracted_nanos",
+    "effective_cost": "effective_nanos",
+    "requests": "requests",
+    "unpriced_requests": "unpriced_requests",
+    "tokens": "tokens",
+    "input_tokens": "input_tokens",
+    "cached_input_tokens": "cached_input_tokens",
+    "cache_write_tokens": "cache_write_tokens",
+    "output_tokens": "output_tokens",
+    "reasoning_tokens": "reasoning_tokens",
+}
+UNIT_METRICS: Final = ("cost_per_request", "cost_per_1k_tokens")
+METRICS: Final = (*ADDITIVE_METRICS, *UNIT_METRICS)
+
+LATEST_END: Final = datetime(2200, 1, 1, tzinfo=UTC)
+MAX_GROUPED_DIMENSIONS: Final = 8
+MAX_PAGE_ROWS: Final = 10_000
+
+Group = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CostFilter:
+    """A condition on a dimension: any of ``values`` (None is absent), or none when ``negated``."""
+
+    dimension: str
+    values: tuple[str | None, ...]
+    negated: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a dimension nobody knows."""
+        require_dimension(self.dimension, field="filter")
+
+    def admits(self, value: str | None) -> bool:
+        """Tell whether usage with this value is counted."""
+        return (value in self.values) != self.negated
+
+
+@dataclass(frozen=True, slots=True)
+class CostQuery:
+    """One question about money; InvalidInput, naming the field, when it cannot be answered.
+
+    ``granularity`` cuts the period into calendar buckets of ``timezone``. ``metrics`` are shown
+    beside the effective cost. ``order`` is ``start`` or an additive metric, with a minus in front
+    for descending. ``limit`` None gives every row; ``cursor`` is the ``next_cursor`` of the page
+    before.
+    """
+
+    period: Period
+    group_by: tuple[str, ...] = ()
+    granularity: str = "none"
+    timezone: str = "UTC"
+    filters: tuple[CostFilter, ...] = ()
+    metrics: tuple[str, ...] = ()
+    order: str = "start"
+    limit: int | None = None
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what the rollups cannot answer."""
+        _require_answerable_period(self.period)
+        zone(self.timezone)
+        _require_known("granularity", self.granularity, GRANULARITIES)
+        _require_known("order", self.order.removeprefix("-"), ("start", *ADDITIVE_METRICS))
+        for metric in self.metrics:
+            _require_known("metric", metric, METRICS)
+        _require_groups(self.group_by)
+        if self.limit is not None and not 1 <= self.limit <= MAX_PAGE_ROWS:
+            raise InvalidInput(
+                f"limit {self.limit} must be between 1 and {MAX_PAGE_ROWS}", field="limit"
+            )
+
+    @property
+    def dimensions(self) -> set[str]:
+        """Give every dimension that is grouped by or filtered on."""
+        return {*self.group_by, *(each.dimension for each in self.filters)}
+
+    @property
+    def needs_owners(self) -> bool:
+        """Tell whether the answer depends on the dated owners."""
+        return not self.dimensions.isdisjoint(OWNER_DIMENSIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class CostRow:
+    """What one group used and cost from ``start`` on (None: in the whole period).
+
+    ``group`` has one value a dimension of ``group_by``; None is absent. Amounts leave unpriced
+    requests out, since what they cost is unknown; ``input_tokens`` and ``output_tokens`` are totals
+    that include their parts.
+    """
+
+    group: Group = ()
+    start: datetime | None = None
+    list_nanos: int = 0
+    contracted_nanos: int = 0
+    effective_nanos: int = 0
+    requests: int = 0
+    unpriced_requests: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Give all tokens, in and out."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class CostTable:
+    """The rows of one page in the order asked for, and the totals of all rows of the question.
+
+    ``next_cursor`` is None on the last page.
+    """
+
+    rows: list[CostRow]
+    totals: CostRow
+    next_cursor: str | None = None
+
+
+def unit_cost(row: CostRow, metric: str) -> int | None:
+    """Give one of ``UNIT_METRICS`` in nanos, rounded half to even; None without a denominator.
+
+    A request costs what the priced requests cost on average. Tokens of unpriced requests are not
+    told apart, so the cost of 1,000 tokens is a lower bound while ``unpriced_requests`` is above
+    zero.
+    """
+    if metric == "cost_per_request":
+        numerator, denominator = row.effective_nanos, row.requests - row.unpriced_requests
+    else:
+        numerator, denominator = row.effective_nanos * 1_000, row.tokens
+    return divide_half_even(numerator, denominator) if denominator > 0 else None
+
+
+def require_dimension(dimension: str, *, field: str) -> None:
+    """Raise InvalidInput, naming the field, unless the dimension is known or is ``tag:<name>``."""
+    if dimension.startswith(TAG_PREFIX) and dimension != TAG_PREFIX:
+        return
+    _require_known(field, dimension, (*COST_DIMENSIONS, f"{TAG_PREFIX}<name>"))
+
+
+def require_rolled_up(query: CostQuery, unrolled_tags: Collection[str]) -> None:
+    """Raise InvalidInput when the question needs a tag that is kept on usage but not in rollups."""
+    for dimension in sorted(query.dimensions):
+        if dimension.startswith(TAG_PREFIX) and dimension.removeprefix(TAG_PREFIX) in unrolled_tags:
+            raise InvalidInput(
+                f"{dimension} is not in the rollups, because TOKENBUDGET_UNROLLED_TAGS names it",
+                field="group_by" if dimension in query.group_by else "filter",
+            )
+
+
+def _require_answerable_period(period: Period) -> None:
+    for field, instant in (("start", period.start), ("end", period.end)):
+        if not EPOCH <= instant <= LATEST_END:
+            raise InvalidInput(f"{field} must lie between 1970 and 2200", field=field)
+        if quarter_hour_at(instant) != instant:
+            raise InvalidInput(
+                f"{field} must lie on a quarter-hour, which is as fine as rollups are kept",
+                field=field,
+            )
+
+
+def _require_groups(group_by: Sequence[str]) -> None:
+    for dimension in group_by:
+        require_dimension(dimension, field="group_by")
+    if len(set(group_by)) < len(group_by):
+        raise InvalidInput("group_by names a dimension twice", field="group_by")
+    if len(group_by) > MAX_GROUPED_DIMENSIONS:
+        raise InvalidInput(
+            f"group_by names more than {MAX_GROUPED_DIMENSIONS} dimensions", field="group_by"
+        )
+
+
+def _require_known(field: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InvalidInput(f"{field} {value!r} is not one of {', '.join(known)}", field=field)

@@ -1,0 +1,203 @@
+"""Quota set aside for a call. It owns what a check asks, what it is answered and how a hold may end.
+
+    check -> held --(usage names it)--> settled
+              |--- release ----------> released
+              '--- ttl and grace ----> expired --(late usage)--> settled_late
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from tokenbudget.domain.budgets import Budget, Counter, Mode, Unit
+from tokenbudget.domain.usage import Basis
+
+
+class HoldState(StrEnum):
+    """Where a hold stands; every state but ``held`` and ``expired`` is final."""
+
+    HELD = "held"
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+    SETTLED_LATE = "settled_late"
+
+
+class Outcome(StrEnum):
+    """The three answers to a quota check."""
+
+    ALLOW = "allow"
+    REDUCE = "reduce"
+    DENY = "deny"
+
+
+SETTLED_FROM: Final = {
+    HoldState.HELD: HoldState.SETTLED,
+    HoldState.EXPIRED: HoldState.SETTLED_LATE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """One quota check as asked; ``estimate_nanos`` overrides rating. Tokens are None when unsaid."""
+
+    tags: Mapping[str, str]
+    provider: str
+    model: str
+    input_tokens: int | None = None
+    max_output_tokens: int | None = None
+    service_tier: str | None = None
+    estimate_nanos: int | None = None
+    ttl: timedelta | None = None
+    idempotency_key: str | None = None
+    request_digest: str = ""
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a call may use at most; ``nanos`` is None when no price is known."""
+
+    nanos: int | None
+    tokens: int
+    basis: Basis
+    requests: int = 1
+
+    def quantity(self, unit: Unit) -> int:
+        """Give the demand in a budget's unit; an unpriced demand asks for no money."""
+        if unit is Unit.MONEY:
+            return self.nanos or 0
+        return self.tokens if unit is Unit.TOKENS else self.requests
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A warning or a reason: a stable code and a sentence."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The budget that has least room, with its counter as it stood before this check was granted."""
+
+    budget: Budget
+    settled: int
+    held: int
+    headroom: int
+    resets_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to a check; ``hold_id`` is None when nothing is held (denied, or a dry run)."""
+
+    outcome: Outcome
+    demand: Demand
+    max_output_tokens: int | None
+    model: str | None
+    hold_id: str | None = None
+    expires_at: datetime | None = None
+    binding: Binding | None = None
+    warnings: tuple[Notice, ...] = ()
+    reasons: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A budget with the locked counter that a check would draw on."""
+
+    budget: Budget
+    counter: Counter
+
+    def room(self) -> int:
+        """Give what a check may still take: headroom and overdraft."""
+        return self.counter.headroom(self.budget.limit) + self.budget.overdraft
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What the budgets say of a demand: who refuses, what to warn of, and which budget binds."""
+
+    refusing: list[Account] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
+    binding: Account | None = None
+
+
+def settled_state(state: str) -> HoldState | None:
+    """Give the state a usage brings a hold into, or None when the hold already ended for good."""
+    return SETTLED_FROM.get(HoldState(state))
+
+
+def judge(demand: Demand, accounts: Sequence[Account]) -> Verdict:
+    """Give what these budgets say of the demand. Nothing moves.
+
+    Every hard budget must have room for the whole demand; a soft one only warns; a shadow one is silent. The binding
+    budget is the refusing one with least room, else the one with least room left.
+    """
+    verdict = Verdict()
+    for account in accounts:
+        if demand.quantity(account.budget.unit) <= account.room():
+            continue
+        if account.budget.mode is Mode.HARD:
+            verdict.refusing.append(account)
+        elif account.budget.mode is Mode.SOFT:
+            verdict.warnings.append(_exceeded_notice(account.budget))
+    candidates = verdict.refusing or [
+        account for account in accounts if account.budget.mode is not Mode.SHADOW
+    ]
+    verdict.binding = min(candidates, key=_relative_room, default=None)
+    return verdict
+
+
+def output_room(accounts: Sequence[Account], input_tokens: int) -> tuple[int | None, int | None]:
+    """Give the least money (nanos, input included) and the output tokens that hard budgets leave.
+
+    None where no hard budget counts that unit.
+    """
+    hard = [account for account in accounts if account.budget.mode is Mode.HARD]
+    money = [account.room() for account in hard if account.budget.unit is Unit.MONEY]
+    tokens = [account.room() for account in hard if account.budget.unit is Unit.TOKENS]
+    return min(money, default=None), min(tokens) - input_tokens if tokens else None
+
+
+def grant(demand: Demand, accounts: Sequence[Account]) -> list[list[int]]:
+    """Set the demand aside in every counter and give the grants as [counter id, quantity]."""
+    grants = []
+    for account in accounts:
+        quantity = demand.quantity(account.budget.unit)
+        account.counter.held += quantity
+        grants.append([account.counter.id, quantity])
+    return grants
+
+
+def binding_of(account: Account) -> Binding:
+    """Give the facts of the binding budget as they stand now."""
+    counter = account.counter
+    return Binding(
+        budget=account.budget,
+        settled=counter.settled,
+        held=counter.held,
+        headroom=counter.headroom(account.budget.limit),
+        resets_at=counter.period.end,
+    )
+
+
+def exhausted_notice(account: Account) -> Notice:
+    """Give the reason for a denial by this budget."""
+    return Notice("budget_exhausted", f"budget {account.budget.id} has no room for this call")
+
+
+def _exceeded_notice(budget: Budget) -> Notice:
+    return Notice("budget_exceeded", f"budget {budget.id} is soft and would be exceeded")
+
+
+def _relative_room(account: Account) -> tuple[int, str]:
+    # Budgets of different units compare by the share of the limit that is left, in millionths.
+    limit = max(1, account.budget.limit + account.budget.overdraft)
+    return account.room() * 1_000_000 // limit, account.budget.id

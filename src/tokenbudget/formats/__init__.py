@@ -1,0 +1,1 @@
+"""Pure translators between outside shapes and the words of the domain; one module a shape."""

@@ -1,0 +1,174 @@
+"""What every bill is turned into, and the checks every bill shares.
+
+It owns the line, the cells it is built from and the wording of what is wrong with one; it refuses
+to know any provider's shape.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from tokenbudget.domain.errors import BadFile
+from tokenbudget.domain.money import MAX_NANOS, NANO_DIGITS
+from tokenbudget.domain.periods import Period
+from tokenbudget.domain.reconciliation import ChargeCategory
+
+MAX_DECIMALS: Final = 40
+MAX_WHOLE_DIGITS: Final = 19
+MAX_AMOUNT: Final = Decimal(MAX_NANOS).scaleb(-NANO_DIGITS)
+MAX_TEXT_LENGTH: Final = 8_192
+MAX_SHOWN_LENGTH: Final = 80
+CACHED_INSTANTS: Final = 4_096
+
+NUMBER: Final = re.compile(r"[+-]?\d{1,60}(\.\d{1,60})?([eE][+-]?\d{1,3})?", re.ASCII)
+INSTANT: Final = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?)(?:Z|\+00:00)?", re.ASCII
+)
+UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class BillLine:
+    """One line a provider billed.
+
+    ``period`` is what the line is billed for, in UTC. ``billed`` and ``listed`` (the published
+    price, None when the bill does not say) are exact amounts of ``currency`` and may be negative.
+    ``account`` is empty when the bill does not name it. ``model`` and ``description`` are the
+    provider's own text. ``tags`` are the provider's tags, and under ``x_`` further facts of the
+    line. ``row_number`` counts the lines of the file from 1.
+    """
+
+    row_number: int
+    provider: str
+    account: str
+    period: Period
+    category: ChargeCategory
+    billed: Decimal
+    currency: str
+    project: str | None = None
+    model: str | None = None
+    description: str | None = None
+    quantity: Decimal | None = None
+    unit: str | None = None
+    listed: Decimal | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyPeriod:
+    """A period that the file covers and in which the account was billed nothing."""
+
+    account: str
+    period: Period
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A row of a file, to say where something is wrong; ``row`` is such as ``row 3``."""
+
+    path: Path
+    row: str
+
+    def refuse(self, column: str, rule: str) -> BadFile:
+        """Give the error that names file, row, column and rule."""
+        detail = f"{self.path.name}: {self.row}, column {column}: {rule}"
+        return BadFile(detail, file=self.path.name, row=self.row, column=column, rule=rule)
+
+
+def refuse_file(path: Path, rule: str) -> BadFile:
+    """Give the error about a file as a whole."""
+    return BadFile(f"{path.name}: {rule}", file=path.name, rule=rule)
+
+
+def decimal_cell(cell: object, place: Place, column: str) -> Decimal:
+    """Give the exact number of a text, an integer or a decimal; never of a float."""
+    if isinstance(cell, str):
+        number = Decimal(cell) if NUMBER.fullmatch(cell) else None
+    else:
+        is_number = isinstance(cell, int | Decimal) and not isinstance(cell, bool)
+        number = Decimal(str(cell)) if is_number else None
+    if number is None or not number.is_finite():
+        raise place.refuse(column, f"{shown(cell)} is not a decimal number")
+    _, digits, exponent = number.as_tuple()
+    decimals = -int(exponent)
+    if decimals > MAX_DECIMALS or len(digits) - decimals > MAX_WHOLE_DIGITS:
+        raise place.refuse(
+            column,
+            f"{shown(cell)} has more than {MAX_WHOLE_DIGITS} digits before or {MAX_DECIMALS} after"
+            " the point",
+        )
+    return number
+
+
+def amount_cell(cell: object, place: Place, column: str) -> Decimal:
+    """Give the exact amount; it must fit into the ledger's 64 bits of nanos."""
+    amount = decimal_cell(cell, place, column)
+    if amount.copy_abs() > MAX_AMOUNT:
+        raise place.refuse(column, f"{shown(cell)} is above {MAX_AMOUNT}")
+    return amount
+
+
+def text_cell(cell: object, place: Place, column: str) -> str | None:
+    """Give the text, None when the cell is absent or empty; it must be storable as it is."""
+    if cell is None or cell == "":
+        return None
+    if not isinstance(cell, str):
+        raise place.refuse(column, f"{shown(cell)} is not a text")
+    if len(cell) > MAX_TEXT_LENGTH:
+        raise place.refuse(column, f"the text is longer than {MAX_TEXT_LENGTH} characters")
+    if UNSTORABLE.search(cell):
+        raise place.refuse(column, "the text holds characters that no database stores")
+    return cell
+
+
+def required_text_cell(cell: object, place: Place, column: str) -> str:
+    """Give the text, which must be there."""
+    text = text_cell(cell, place, column)
+    if text is None:
+        raise place.refuse(column, "must not be null")
+    return text
+
+
+def currency_cell(cell: object, place: Place, column: str) -> str:
+    """Give the currency, which must be three capital letters (ISO 4217)."""
+    text = required_text_cell(cell, place, column)
+    if not CURRENCY.fullmatch(text):
+        raise place.refuse(column, f"{text!r} is not a currency of three capital letters")
+    return text
+
+
+def period_of(start: datetime, end: datetime, place: Place, column: str) -> Period:
+    """Give the half-open period; the end must come after the start."""
+    if start >= end:
+        raise place.refuse(column, "the period must end after it starts")
+    return Period(start, end)
+
+
+@lru_cache(maxsize=CACHED_INSTANTS)
+def parse_utc(text: str) -> datetime | None:
+    """Give the instant of ``2026-09-01T00:00:00Z`` or ``2026-09-01 00:00:00``, else None.
+
+    A time without a zone is UTC: FOCUS demands it, and files that print the space leave the zone
+    out.
+    """
+    match = INSTANT.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        return datetime.fromisoformat(f"{match[1]}T{match[2]}").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def shown(cell: object) -> str:
+    """Give the cell as an error may quote it: one line, shortened."""
+    text = repr(cell)
+    return text if len(text) <= MAX_SHOWN_LENGTH else f"{text[:MAX_SHOWN_LENGTH]}…"

@@ -1,0 +1,270 @@
+"""Budgets as the API and ``budgets.toml`` spell them (contract: Budgets): one model, the same words in both."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from tokenbudget.domain.budgets import (
+    BASIS_POINTS,
+    LIFETIME,
+    Budget,
+    BudgetWindow,
+    Mode,
+    ThresholdOn,
+    Unit,
+)
+from tokenbudget.domain.errors import InvalidInput
+from tokenbudget.domain.money import format_nanos, parse_nanos
+from tokenbudget.domain.periods import Period, Window, format_instant, parse_instant, zone
+
+MAX_THRESHOLDS: Final = 20
+UNSUPPORTED_SELECTORS: Final = frozenset({"owner", "cost_center"})
+LATER_WINDOWS: Final = ("rolling:", "operation")
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][\w.:-]*$")]
+
+
+class BudgetShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The wire shape of one budget; only id, limit and window are required.
+
+    Quantities are text, integers or decimals, and times text or TOML's own: unions that are told apart further in.
+    """
+
+    id: Name
+    limit: Any
+    window: str
+    selector: dict[str, str | list[str]] = {}
+    split_by: list[str] = []
+    unit: Literal["money", "tokens", "requests"] = "money"
+    timezone: str | None = None
+    mode: Literal["hard", "soft", "shadow"] = "soft"
+    thresholds: Annotated[tuple[Decimal, ...], msgspec.Meta(max_length=MAX_THRESHOLDS)] = (
+        Decimal("0.5"),
+        Decimal("0.8"),
+        Decimal("1"),
+    )
+    on: Literal["actual", "committed"] = "committed"
+    rollover: None = None
+    overdraft: Any = 0
+    baseline: Literal["window", "creation"] = "window"
+    fail_mode: Literal["closed", "open"] = "closed"
+    owner: str | None = None
+    channels: list[str] = []
+    valid_from: Any = None
+    valid_to: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetDraft:
+    """A budget as written, before the ledger gives it a version; ``valid_from`` None means from now."""
+
+    id: str
+    selector: Mapping[str, frozenset[str]]
+    split_by: tuple[str, ...]
+    unit: Unit
+    limit: int
+    window: BudgetWindow
+    window_text: str
+    mode: Mode
+    thresholds: tuple[int, ...]
+    threshold_on: ThresholdOn
+    overdraft: int
+    counts_from_window: bool
+    fails_open: bool
+    owner: str | None
+    channels: tuple[str, ...]
+    valid_from: datetime | None
+    valid_to: datetime | None
+
+
+def parse_budgets_toml(text: str, *, file_name: str, timezone: str) -> list[BudgetDraft]:
+    """Give the budgets of a file of ``[[budget]]`` tables; raises InvalidInput naming file, budget and field."""
+    try:
+        document = tomllib.loads(text, parse_float=Decimal)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"{file_name}: not TOML: {error}") from None
+    unknown = sorted(set(document) - {"budget"})
+    if unknown:
+        raise InvalidInput(f"{file_name}: {unknown[0]!r} is not known; budgets are [[budget]] tables")
+    drafts: dict[str, BudgetDraft] = {}
+    for number, entry in enumerate(document.get("budget", []), start=1):
+        draft = parse_budget(entry, where=f"{file_name}: budget {number}", timezone=timezone)
+        if draft.id in drafts:
+            raise InvalidInput(f"{file_name}: budget {number}: id {draft.id!r} is used twice")
+        drafts[draft.id] = draft
+    return list(drafts.values())
+
+
+def parse_budget(entry: object, *, where: str, timezone: str) -> BudgetDraft:
+    """Give the budget of one decoded object; ``timezone`` is the default zone."""
+    try:
+        shape = msgspec.convert(entry, BudgetShape)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{where}: {_plain(str(error))}") from None
+    try:
+        return _draft_of(shape, timezone)
+    except InvalidInput as error:
+        raise InvalidInput(f"{where} ({shape.id}): {error.detail}") from None
+
+
+def describe_budget(budget: Budget | BudgetDraft) -> dict[str, Any]:
+    """Give the wire form of a budget; what it leaves out is None."""
+    return {
+        "id": budget.id,
+        "selector": {name: _one_or_list(budget.selector[name]) for name in sorted(budget.selector)},
+        "split_by": list(budget.split_by),
+        "unit": budget.unit.value,
+        "limit": format_quantity(budget.limit, budget.unit),
+        "window": budget.window_text,
+        "timezone": budget.window.timezone,
+        "mode": budget.mode.value,
+        "thresholds": [format_threshold(threshold) for threshold in budget.thresholds],
+        "on": budget.threshold_on.value,
+        "rollover": None,
+        "overdraft": format_quantity(budget.overdraft, budget.unit),
+        "baseline": "window" if budget.counts_from_window else "creation",
+        "fail_mode": "open" if budget.fails_open else "closed",
+        "owner": budget.owner,
+        "channels": list(budget.channels),
+        "valid_from": format_instant(budget.valid_from) if budget.valid_from else None,
+        "valid_to": format_instant(budget.valid_to) if budget.valid_to else None,
+    }
+
+
+def format_quantity(quantity: int, unit: Unit) -> str:
+    """Give a limit, settled or held as text: a decimal amount for money, an integer for tokens and requests."""
+    return format_nanos(quantity) if unit is Unit.MONEY else str(quantity)
+
+
+def format_threshold(basis_points: int) -> str:
+    """Give a threshold as a share of the limit, such as ``0.8``."""
+    return format((Decimal(basis_points) / BASIS_POINTS).normalize(), "f")
+
+
+def parse_window(text: str, timezone: str) -> BudgetWindow:
+    """Give the window; raises InvalidInput for one that is unknown or not available."""
+    zone(timezone)
+    if text in list(Window):
+        return BudgetWindow(Window(text), None, timezone)
+    if text == "lifetime":
+        return BudgetWindow(None, LIFETIME, timezone)
+    if text.startswith("range:"):
+        return BudgetWindow(None, _parse_range(text, timezone), timezone)
+    if text.startswith(LATER_WINDOWS):
+        raise InvalidInput(f"window {text!r} is not available in this version", field="window")
+    known = ", ".join([*Window, "lifetime", "range:START/END"])
+    raise InvalidInput(f"window {text!r} is not one of {known}", field="window")
+
+
+def _draft_of(shape: BudgetShape, default_timezone: str) -> BudgetDraft:
+    unit = Unit(shape.unit)
+    return BudgetDraft(
+        id=shape.id,
+        selector=_selector_of(shape.selector),
+        split_by=_split_of(shape.split_by),
+        unit=unit,
+        limit=_quantity_of(shape.limit, unit, "limit"),
+        window=parse_window(shape.window, shape.timezone or default_timezone),
+        window_text=shape.window,
+        mode=Mode(shape.mode),
+        thresholds=_thresholds_of(shape.thresholds),
+        threshold_on=ThresholdOn(shape.on),
+        overdraft=_quantity_of(shape.overdraft, unit, "overdraft"),
+        counts_from_window=shape.baseline == "window",
+        fails_open=shape.fail_mode == "open",
+        owner=shape.owner,
+        channels=tuple(shape.channels),
+        valid_from=_instant_of(shape.valid_from, "valid_from"),
+        valid_to=_instant_of(shape.valid_to, "valid_to"),
+    )
+
+
+def _selector_of(selector: Mapping[str, str | list[str]]) -> dict[str, frozenset[str]]:
+    conditions = {}
+    for name, accepted in selector.items():
+        _require_countable(name, "selector")
+        values = [accepted] if isinstance(accepted, str) else accepted
+        if not values or "" in values:
+            raise InvalidInput(f"selector.{name} needs at least one value, none of them empty")
+        conditions[name.removeprefix("tag:")] = frozenset(values)
+    return conditions
+
+
+def _split_of(names: list[str]) -> tuple[str, ...]:
+    for name in names:
+        _require_countable(name, "split_by")
+    if len(set(names)) != len(names):
+        raise InvalidInput("split_by names a dimension twice")
+    return tuple(name.removeprefix("tag:") for name in names)
+
+
+def _require_countable(name: str, field: str) -> None:
+    if name in UNSUPPORTED_SELECTORS:
+        raise InvalidInput(f"{field} {name!r} is not available: budgets match what a call carries")
+
+
+def _quantity_of(value: object, unit: Unit, field: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise InvalidInput(f"{field} {value!r} is not a decimal number", field=field)
+    nanos = parse_nanos(value, field=field)
+    if nanos < 0:
+        raise InvalidInput(f"{field} {value} is negative", field=field)
+    if unit is Unit.MONEY:
+        return nanos
+    whole, fraction = divmod(nanos, parse_nanos(1))
+    if fraction:
+        raise InvalidInput(f"{field} {value} must be a whole number of {unit.value}", field=field)
+    return whole
+
+
+def _thresholds_of(thresholds: tuple[Decimal, ...]) -> tuple[int, ...]:
+    basis_points = []
+    for threshold in thresholds:
+        scaled = threshold * BASIS_POINTS
+        if not threshold.is_finite() or scaled != int(scaled) or not 0 < scaled <= 100 * BASIS_POINTS:
+            raise InvalidInput(f"threshold {threshold} must be above 0, at most 100, in steps of 0.0001")
+        basis_points.append(int(scaled))
+    return tuple(sorted(set(basis_points)))
+
+
+def _parse_range(text: str, timezone: str) -> Period:
+    start_text, separator, end_text = text.removeprefix("range:").partition("/")
+    if not separator:
+        raise InvalidInput(f"window {text!r} must be range:START/END", field="window")
+    start, end = (_range_bound(bound, timezone) for bound in (start_text, end_text))
+    if start >= end:
+        raise InvalidInput(f"window {text!r} must end after it starts", field="window")
+    return Period(start, end)
+
+
+def _range_bound(text: str, timezone: str) -> datetime:
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(f"window bound {text!r} is not a date or time", field="window") from None
+    return value if value.tzinfo is not None else value.replace(tzinfo=zone(timezone))
+
+
+def _instant_of(value: object, field: str) -> datetime | None:
+    if value is None:
+        return None
+    return parse_instant(str(value) if isinstance(value, str) else _iso(value), field=field)
+
+
+def _iso(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else repr(value)
+
+
+def _one_or_list(values: frozenset[str]) -> str | list[str]:
+    return next(iter(values)) if len(values) == 1 else sorted(values)
+
+
+def _plain(message: str) -> str:
+    return message.replace("`$.", "`").replace("`$", "`budget")

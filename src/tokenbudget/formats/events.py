@@ -1,0 +1,284 @@
+"""Usage events as the HTTP API and imported files spell them (contract: Events). It owns the wire shape and its errors.
+
+It refuses to know prices, budgets or what is already in the ledger. One bad item becomes a ``Rejection``; it never spoils
+its neighbours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+
+from tokenbudget.domain.errors import InvalidInput, MalformedBody, TooLarge
+from tokenbudget.domain.money import MAX_NANOS, decimal_to_nanos
+from tokenbudget.domain.usage import Basis, UsageEvent, find_fault
+from tokenbudget.formats.provider_usage import normalise
+from tokenbudget.tokens import count_tokens
+
+DEFAULT_SOURCE: Final = "api"
+NDJSON_TYPES: Final = frozenset({"application/x-ndjson", "application/jsonl"})
+MAX_TAGS: Final = 64
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Words = Annotated[str, msgspec.Meta(max_length=256)]
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+
+
+class EventShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The wire shape of one usage event; field for field as in the contract."""
+
+    provider: Name
+    model: Name
+    occurred_at: Instant
+    event_id: Name | None = None
+    source: Name | None = None
+    operation: Words | None = None
+    service_tier: Words | None = None
+    region: Words | None = None
+    account: Words | None = None
+    status: Words = "ok"
+    attempt: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    operation_id: Words | None = None
+    trace_id: Words | None = None
+    response_id: Words | None = None
+    request_model: Words | None = None
+    usage: dict[str, int | None] | None = None
+    provider_usage: dict[str, Any] | None = None
+    text: str | None = None
+    latency_ms: Count | None = None
+    time_to_first_token_ms: Count | None = None
+    cache_hit: bool = False
+    tags: Annotated[dict[Name, Words | None], msgspec.Meta(max_length=MAX_TAGS)] = {}
+    hold_id: Words | None = None
+    revision: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
+    reported_cost: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why one item of a batch was not accepted; ``code`` is stable, ``detail`` names the field and the rule."""
+
+    index: int
+    event_id: str | None
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What the door adds to and demands of every item of one request."""
+
+    now: datetime
+    future_tolerance: timedelta
+    idempotency_key: str | None = None
+
+
+RawItem: TypeAlias = msgspec.Raw | bytes
+ParsedItem: TypeAlias = UsageEvent | Rejection
+
+_raw_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_shape_decoder = msgspec.json.Decoder(EventShape)
+_canonical_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+def split_body(body: bytes, *, content_type: str, max_items: int) -> Sequence[RawItem]:
+    """Give the items of a body: one object, an array, or one object a line.
+
+    Raises MalformedBody when the body is no JSON at all and TooLarge when it holds more than ``max_items``.
+    """
+    stripped = body.lstrip()
+    if not stripped:
+        raise MalformedBody("the body is empty; send one event, an array, or one event a line")
+    if content_type in NDJSON_TYPES:
+        items: Sequence[RawItem] = [line for line in stripped.splitlines() if line.strip()]
+    elif stripped[:1] == b"[":
+        items = _decode_array(stripped)
+    else:
+        items = [stripped]
+        _require_json(stripped)
+    if len(items) > max_items:
+        raise TooLarge(f"the batch has {len(items)} items; the limit is {max_items}")
+    return items
+
+
+def parse_items(items: Sequence[RawItem], door: Door) -> list[ParsedItem]:
+    """Give each item as a usage event or as the rejection that explains it, in order."""
+    parsed: list[ParsedItem] = []
+    for index, item in enumerate(items):
+        try:
+            shape = _shape_decoder.decode(item)
+        except msgspec.ValidationError as error:
+            parsed.append(_invalid_shape(index, item, error))
+        except msgspec.DecodeError as error:
+            parsed.append(Rejection(index, None, "malformed_json", str(error)))
+        else:
+            parsed.append(_to_event(shape, index, door))
+    return parsed
+
+
+def parse_objects(rows: Sequence[Mapping[str, object]], door: Door) -> list[ParsedItem]:
+    """Give already decoded objects (rows of a file) as usage events or rejections, in order."""
+    parsed: list[ParsedItem] = []
+    for index, row in enumerate(rows):
+        try:
+            shape = msgspec.convert(row, EventShape, strict=False)
+        except msgspec.ValidationError as error:
+            event_ref = row.get("event_id")
+            named = event_ref if isinstance(event_ref, str) else None
+            parsed.append(_rejection_of(index, named, str(error)))
+        else:
+            parsed.append(_to_event(shape, index, door))
+    return parsed
+
+
+def _decode_array(body: bytes) -> list[msgspec.Raw]:
+    try:
+        return _raw_list_decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise MalformedBody(f"the body is not JSON: {error}") from None
+
+
+def _require_json(body: bytes) -> None:
+    try:
+        value = msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.DecodeError as error:
+        raise MalformedBody(f"the body is not JSON: {error}") from None
+    if bytes(value)[:1] != b"{":
+        raise MalformedBody("the body is not an event: send an object or an array of objects")
+
+
+def _invalid_shape(index: int, item: RawItem, error: msgspec.ValidationError) -> Rejection:
+    event_ref = None
+    try:
+        event_ref = msgspec.json.decode(item, type=_EventIdOnly).event_id
+    except msgspec.DecodeError:
+        pass
+    return _rejection_of(index, event_ref, str(error))
+
+
+class _EventIdOnly(msgspec.Struct):
+    event_id: str | None = None
+
+
+def _rejection_of(index: int, event_ref: str | None, message: str) -> Rejection:
+    if "timezone component" in message:
+        code = "naive_timestamp"
+    elif "unknown field" in message:
+        code = "unknown_field"
+    elif "missing required field" in message:
+        code = "missing_field"
+    else:
+        code = "invalid_field"
+    return Rejection(index, event_ref, code, message.replace("`$.", "`").replace("`$", "`event"))
+
+
+def _to_event(shape: EventShape, index: int, door: Door) -> ParsedItem:
+    event_ref = shape.event_id
+    if event_ref is None:
+        if door.idempotency_key is None:
+            detail = "event_id is missing and no Idempotency-Key header was given"
+            return Rejection(index, None, "missing_field", detail)
+        event_ref = f"{door.idempotency_key}:{index}"
+    if shape.occurred_at > door.now + door.future_tolerance:
+        limit = int(door.future_tolerance.total_seconds())
+        detail = f"occurred_at {shape.occurred_at.isoformat()} is over {limit} s ahead of now"
+        return Rejection(index, event_ref, "occurred_in_future", detail)
+    try:
+        measured = _measure(shape)
+    except InvalidInput as error:
+        return Rejection(index, event_ref, "usage_invalid", error.detail)
+    fault = find_fault(measured.quantities)
+    if fault is not None:
+        return Rejection(index, event_ref, fault.code, fault.detail)
+    reported = _reported_nanos(shape)
+    if reported is not None and abs(reported) > MAX_NANOS:
+        return Rejection(index, event_ref, "invalid_field", "reported_cost is out of range")
+    return _build_event(shape, event_ref, measured, reported)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    quantities: dict[str, int]
+    basis: Basis
+    flags: tuple[str, ...] = ()
+    service_tier: str | None = None
+    region: str | None = None
+    reported_nanos: int | None = None
+
+
+def _measure(shape: EventShape) -> _Measured:
+    """Give the quantities from the one of usage, provider_usage and text that is there."""
+    given = [name for name in ("usage", "provider_usage", "text") if getattr(shape, name) is not None]
+    if len(given) != 1:
+        found = " and ".join(given) if given else "none"
+        raise InvalidInput(f"exactly one of usage, provider_usage, text is needed; found {found}")
+    if shape.usage is not None:
+        quantities = {unit: count for unit, count in shape.usage.items() if count is not None}
+        return _Measured(quantities, Basis.RATED)
+    if shape.provider_usage is not None:
+        usage = normalise(shape.provider, shape.provider_usage)
+        return _Measured(
+            dict(usage.quantities),
+            Basis.RATED,
+            usage.flags,
+            usage.service_tier,
+            usage.region,
+            usage.reported_nanos,
+        )
+    estimate = count_tokens(shape.text or "", shape.model)
+    flags = (f"estimated_{estimate.method}_x{estimate.multiplier}",)
+    return _Measured({"input_tokens": estimate.tokens}, Basis.ESTIMATED, flags)
+
+
+def _reported_nanos(shape: EventShape) -> int | None:
+    if shape.reported_cost is None:
+        return None
+    if not shape.reported_cost.is_finite() or shape.reported_cost.adjusted() > 18:
+        return MAX_NANOS + 1
+    return decimal_to_nanos(shape.reported_cost)
+
+
+def _build_event(
+    shape: EventShape, event_ref: str, measured: _Measured, reported: int | None
+) -> UsageEvent:
+    return UsageEvent(
+        source=shape.source or DEFAULT_SOURCE,
+        event_ref=event_ref,
+        content_hash=_content_hash(shape),
+        occurred_at=shape.occurred_at.astimezone(UTC),
+        provider=shape.provider,
+        model=shape.model,
+        quantities=measured.quantities,
+        operation=shape.operation,
+        service_tier=shape.service_tier or measured.service_tier,
+        region=shape.region or measured.region,
+        account=shape.account,
+        status=shape.status,
+        attempt=shape.attempt,
+        operation_ref=shape.operation_id,
+        trace_ref=shape.trace_id,
+        response_ref=shape.response_id,
+        request_model=shape.request_model,
+        latency_ms=shape.latency_ms,
+        time_to_first_token_ms=shape.time_to_first_token_ms,
+        cache_hit=shape.cache_hit,
+        tags={name: value for name, value in shape.tags.items() if value is not None},
+        hold_id=shape.hold_id,
+        revision=shape.revision,
+        reported_nanos=reported if reported is not None else measured.reported_nanos,
+        basis=measured.basis,
+        flags=measured.flags,
+    )
+
+
+def _content_hash(shape: EventShape) -> int:
+    """Give 64 bits over the content: equal for the same fields in any order and from any file format."""
+    digest = hashlib.blake2b(_canonical_encoder.encode(shape), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)

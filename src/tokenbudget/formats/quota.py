@@ -1,0 +1,131 @@
+"""Quota checks as the API spells them (contract: Quota): the request shape and the answer."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+
+import msgspec
+
+from tokenbudget.domain.errors import InvalidInput, MalformedBody
+from tokenbudget.domain.holds import Binding, CheckRequest, Decision, Notice
+from tokenbudget.domain.money import format_nanos, parse_nanos
+from tokenbudget.domain.periods import format_instant
+from tokenbudget.formats.budgets import format_quantity
+from tokenbudget.tokens import count_messages, count_tokens
+
+Words = Annotated[str, msgspec.Meta(max_length=256)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**8)]
+Seconds = Annotated[int, msgspec.Meta(ge=1, le=31 * 86_400)]
+
+
+class CheckShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The wire shape of a quota check."""
+
+    provider: Name | None = None
+    model: Name | None = None
+    tags: dict[Name, Words | None] = {}
+    input_tokens: Tokens | None = None
+    max_output_tokens: Tokens | None = None
+    text: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    service_tier: Words | None = None
+    estimate: Decimal | None = None
+    ttl_seconds: Seconds | None = None
+    idempotency_key: Name | None = None
+    dry_run: bool = False
+
+
+_decoder = msgspec.json.Decoder(CheckShape)
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+def parse_check(body: bytes) -> CheckRequest:
+    """Give the check in a body; raises MalformedBody for no JSON and InvalidInput naming the field and the rule."""
+    try:
+        shape = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(str(error).replace("`$.", "`").replace("`$", "`check")) from None
+    except msgspec.DecodeError as error:
+        raise MalformedBody(f"the body is not JSON: {error}") from None
+    return CheckRequest(
+        tags={name: value for name, value in shape.tags.items() if value is not None},
+        provider=shape.provider or "",
+        model=shape.model or "",
+        input_tokens=_input_tokens(shape),
+        max_output_tokens=shape.max_output_tokens,
+        service_tier=shape.service_tier,
+        estimate_nanos=_estimate_nanos(shape),
+        ttl=None if shape.ttl_seconds is None else timedelta(seconds=shape.ttl_seconds),
+        idempotency_key=shape.idempotency_key,
+        request_digest=_digest(shape) if shape.idempotency_key is not None else "",
+        dry_run=shape.dry_run,
+    )
+
+
+def _input_tokens(shape: CheckShape) -> int | None:
+    for name in ("provider", "model"):
+        if getattr(shape, name) is None and shape.estimate is None:
+            raise InvalidInput(f"{name} is needed unless an estimate is given", field=name)
+    given = [
+        name for name in ("input_tokens", "text", "messages") if getattr(shape, name) is not None
+    ]
+    if len(given) > 1:
+        raise InvalidInput(f"only one of input_tokens, text, messages may be given, not {given}")
+    if shape.text is not None:
+        return count_tokens(shape.text, shape.model or "").tokens
+    if shape.messages is not None:
+        return count_messages(shape.messages, shape.model or "").tokens
+    if shape.input_tokens is None and shape.estimate is None:
+        raise InvalidInput("one of input_tokens, text, messages or estimate is needed")
+    return shape.input_tokens
+
+
+def _estimate_nanos(shape: CheckShape) -> int | None:
+    if shape.estimate is None:
+        return None
+    nanos = parse_nanos(shape.estimate, field="estimate")
+    if nanos < 0:
+        raise InvalidInput(f"estimate {shape.estimate} is negative", field="estimate")
+    return nanos
+
+
+def _digest(shape: CheckShape) -> str:
+    return hashlib.blake2b(_encoder.encode(shape), digest_size=16).hexdigest()
+
+
+def describe_decision(decision: Decision, *, currency: str) -> dict[str, Any]:
+    """Give the wire answer of a decision."""
+    nanos = decision.demand.nanos
+    return {
+        "decision": decision.outcome.value,
+        "hold_id": decision.hold_id,
+        "expires_at": format_instant(decision.expires_at) if decision.expires_at else None,
+        "estimate": None if nanos is None else format_nanos(nanos),
+        "currency": currency,
+        "basis": decision.demand.basis.value,
+        "limits": {"max_output_tokens": decision.max_output_tokens, "model": decision.model or None},
+        "binding": _describe_binding(decision.binding) if decision.binding else None,
+        "warnings": [_describe_notice(notice) for notice in decision.warnings],
+        "reasons": [_describe_notice(notice) for notice in decision.reasons],
+    }
+
+
+def _describe_binding(binding: Binding) -> dict[str, Any]:
+    unit = binding.budget.unit
+    return {
+        "budget": binding.budget.id,
+        "unit": unit.value,
+        "limit": format_quantity(binding.budget.limit, unit),
+        "settled": format_quantity(binding.settled, unit),
+        "held": format_quantity(binding.held, unit),
+        "headroom": format_quantity(binding.headroom, unit),
+        "resets_at": format_instant(binding.resets_at),
+    }
+
+
+def _describe_notice(notice: Notice) -> dict[str, str]:
+    return {"code": notice.code, "detail": notice.detail}

@@ -1,0 +1,46 @@
+"""Answers to questions about money as frames.
+
+It owns columns and types; it refuses files and requests.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from tokenbudget.domain.costs import ADDITIVE_METRICS, UNIT_METRICS, CostRow, CostTable, unit_cost
+
+NANOS_SUFFIX = "_nanos"
+
+
+def costs_frame(
+    table: CostTable, *, group_by: tuple[str, ...], metrics: tuple[str, ...], currency: str
+) -> pl.DataFrame:
+    """Give one line a row, in the order of the table.
+
+    Columns: each dimension (String, null is absent), ``start`` (Datetime in UTC, null for the whole
+    period), each metric as Int64, where money is ``<metric>_nanos``, and ``currency``.
+    """
+    rows = table.rows
+    groups = [
+        pl.Series(name, [row.group[place] for row in rows], dtype=pl.String)
+        for place, name in enumerate(group_by)
+    ]
+    start = pl.Series("start", [row.start for row in rows], dtype=pl.Datetime("us", "UTC"))
+    measures = [
+        pl.Series(_column_name(metric), [_quantity(row, metric) for row in rows], dtype=pl.Int64)
+        for metric in metrics
+    ]
+    currencies = pl.Series("currency", [currency] * len(rows), dtype=pl.String)
+    return pl.DataFrame([*groups, start, *measures, currencies])
+
+
+def _column_name(metric: str) -> str:
+    is_money = metric in UNIT_METRICS or ADDITIVE_METRICS[metric].endswith(NANOS_SUFFIX)
+    return f"{metric}{NANOS_SUFFIX}" if is_money else metric
+
+
+def _quantity(row: CostRow, metric: str) -> int | None:
+    if metric in UNIT_METRICS:
+        return unit_cost(row, metric)
+    quantity: int = getattr(row, ADDITIVE_METRICS[metric])
+    return quantity

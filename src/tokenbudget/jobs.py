@@ -1,0 +1,129 @@
+"""The schedule: which job runs when, and only in the worker that holds the lease. No logic of any feature.
+
+Jobs are safe to run twice: expiry resolves a hold once, delivery carries a stable id, a report is written once a week.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+import httpx
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from tokenbudget.bootstrap import Services, make_ledger
+from tokenbudget.services.budgets import refresh_forecasts
+from tokenbudget.services.delivery import Webhook, deliver_due, http_sender
+from tokenbudget.services.leadership import lead, step_down
+from tokenbudget.services.scheduled_reports import write_weekly_once
+from tokenbudget.settings import packaged_path
+
+LEASE_NAME: Final = "jobs"
+FORECAST_MINUTES: Final = 15
+MISFIRE_GRACE_SECONDS: Final = 3600
+DAYS_OF_WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+logger = structlog.get_logger(__name__)
+
+
+class Jobs:
+    """The scheduled jobs of one worker; they run only while it leads."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.holder = f"{socket.gethostname()}:{os.getpid()}"
+        self.ledger = make_ledger(services)
+        self.http = httpx.Client(timeout=services.settings.webhook_timeout_seconds)
+        self.scheduler = BackgroundScheduler(
+            timezone=services.settings.timezone,
+            job_defaults={
+                "coalesce": True,
+                "max_instances": 1,
+                "misfire_grace_time": MISFIRE_GRACE_SECONDS,
+            },
+        )
+
+    def start(self) -> None:
+        """Start the schedule in threads of its own."""
+        settings = self.services.settings
+        weekday = DAYS_OF_WEEK[settings.weekly_report_weekday - 1]
+        weekly = CronTrigger(
+            day_of_week=weekday, hour=settings.weekly_report_hour, timezone=settings.timezone
+        )
+        table = (
+            ("hold_expiry", self.expire_holds, _every(seconds=settings.hold_sweep_interval_seconds)),
+            ("outbox", self.deliver, _every(seconds=settings.outbox_interval_seconds)),
+            ("forecasts", self.forecast, _every(seconds=FORECAST_MINUTES * 60)),
+            ("weekly_report", self.report_week, weekly),
+        )
+        for name, job, trigger in table:
+            self.scheduler.add_job(self._guarded, trigger, (name, job), id=name)
+        self.scheduler.start()
+
+    def stop(self) -> None:
+        """Let running jobs finish and give up the lease."""
+        self.scheduler.shutdown(wait=True)
+        self.http.close()
+        try:
+            step_down(self.services.database, LEASE_NAME, self.holder)
+        except Exception as error:
+            logger.warning("lease_not_given_up", error=str(error))
+
+    def expire_holds(self) -> None:
+        """Give back holds that ran out while nobody touched their counters."""
+        self.ledger.apply([])
+
+    def deliver(self) -> None:
+        """Deliver what the outbox holds."""
+        settings = self.services.settings
+        secret = settings.webhook_secret
+        webhook = Webhook(
+            url=settings.webhook_url,
+            secret=secret.get_secret_value() if secret is not None else None,
+            timeout_seconds=settings.webhook_timeout_seconds,
+            give_up_after=timedelta(seconds=settings.outbox_dead_after_seconds),
+            batch=settings.outbox_batch_items,
+        )
+        sender = http_sender(self.http)
+        deliver_due(self.services.database, webhook, sender, now=self.services.clock())
+
+    def forecast(self) -> None:
+        """Work out where every budget's window will end."""
+        refresh_forecasts(self.services.database, now=self.services.clock())
+
+    def report_week(self) -> None:
+        """Write the report of the last complete week, once."""
+        settings = self.services.settings
+        write_weekly_once(
+            self.services.database,
+            now=self.services.clock(),
+            currency=settings.currency,
+            timezone=settings.timezone,
+            templates=packaged_path("reports"),
+            directory=settings.report_dir,
+        )
+
+    def _guarded(self, name: str, job: Callable[[], None]) -> None:
+        """Run a job if this worker leads; a job that fails is logged and tried again at its next time."""
+        try:
+            leads = lead(
+                self.services.database,
+                LEASE_NAME,
+                self.holder,
+                now=self.services.clock(),
+                lease_seconds=self.services.settings.lease_seconds,
+            )
+            if leads:
+                job()
+        except Exception:
+            logger.exception("job_failed", job=name)
+
+
+def _every(*, seconds: int) -> IntervalTrigger:
+    return IntervalTrigger(seconds=seconds)

@@ -1,0 +1,323 @@
+"""Budgets as code: apply them as new versions, show how they stand, and forecast where they will end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, Final
+
+from sqlmodel import Session
+
+from tokenbudget.domain.budgets import (
+    FORECAST_HISTORY,
+    HOUR,
+    Budget,
+    BudgetIndex,
+    BudgetStanding,
+    Unit,
+    forecast_at_end,
+)
+from tokenbudget.domain.errors import Conflict, InvalidInput, NotFound
+from tokenbudget.domain.periods import Period, windows_between
+from tokenbudget.domain.rollups import MEASURES, RollupSum, cover
+from tokenbudget.formats.budgets import BudgetDraft, describe_budget
+from tokenbudget.services.counting import key_text, split_values_of
+from tokenbudget.services.rulebook import budget_of, load_budgets
+from tokenbudget.store.budgets import (
+    add_counters,
+    change_rules,
+    list_budget_versions,
+    list_counters,
+    replace_forecasts,
+)
+from tokenbudget.store.db import Database, insert_rows
+from tokenbudget.store.rollups import find_dimension_sets, sum_rollups
+from tokenbudget.store.tables import BudgetRow, CounterRow
+
+MAX_SEEDED_WINDOWS: Final = 1_000
+LATEST_USAGE: Final = timedelta(days=2)
+COUNTING_FIELDS: Final = ("selector", "split_by", "unit", "window", "timezone", "baseline")
+MEASURE_INDEX: Final = {name: place for place, name in enumerate(MEASURES)}
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChange:
+    """What applying a budget did or would do: ``created``, ``changed`` or ``unchanged``."""
+
+    action: str
+    budget: Budget
+    changed_fields: tuple[str, ...]
+    standings: tuple[BudgetStanding, ...]
+
+
+def apply_budgets(
+    database: Database, drafts: Sequence[BudgetDraft], *, now: datetime, dry_run: bool = False
+) -> list[BudgetChange]:
+    """Give what changes, having written a new version of each budget that differs, all or none.
+
+    Budgets that are not among the drafts stay as they are. Counters of a window under way start from what the ledger
+    already holds (baseline ``window``) or from zero (``creation``).
+    """
+    with database.transaction(is_kept=not dry_run) as session:
+        change_rules(session)
+        known = {budget.id: budget for budget in load_budgets(session)}
+        return [_apply_one(session, draft, known.get(draft.id), now) for draft in drafts]
+
+
+def create_budget(database: Database, draft: BudgetDraft, *, now: datetime) -> BudgetChange:
+    """Give the new budget; the same content again changes nothing, other content is a Conflict."""
+    with database.transaction() as session:
+        change_rules(session)
+        known = {budget.id: budget for budget in load_budgets(session)}.get(draft.id)
+        change = _apply_one(session, draft, known, now)
+        if change.action == "changed":
+            raise Conflict(f"budget {draft.id!r} exists with other content; PUT makes a new version")
+    return change
+
+
+def get_budget(database: Database, budget_id: str) -> Budget:
+    """Give the version in force; raises NotFound."""
+    return list_versions(database, budget_id)[-1]
+
+
+def list_versions(database: Database, budget_id: str) -> list[Budget]:
+    """Give every version, oldest first; raises NotFound."""
+    with database.reading() as session:
+        versions = [budget_of(row) for row in list_budget_versions(session, budget_id)]
+    if not versions:
+        raise NotFound(f"budget {budget_id!r} does not exist")
+    return versions
+
+
+def list_budgets(database: Database) -> list[Budget]:
+    """Give the version in force of every budget, by id."""
+    with database.reading() as session:
+        return list(load_budgets(session))
+
+
+def list_standings(
+    database: Database, *, now: datetime, budget_id: str | None = None
+) -> list[BudgetStanding]:
+    """Give how the current window of every budget stands, one standing a counter, by budget and split.
+
+    A budget without a split that nothing has counted in yet stands at zero.
+    """
+    with database.reading() as session:
+        budgets = [
+            budget for budget in load_budgets(session) if budget_id in (None, budget.id)
+        ]
+        counters = list_counters(session, now)
+        return _standings(budgets, counters, now)
+
+
+def refresh_forecasts(database: Database, *, now: datetime) -> int:
+    """Work out the forecast of every current counter from four weeks of rollups, and give how many there are."""
+    with database.transaction() as session:
+        budgets = {budget.id: budget for budget in load_budgets(session)}
+        counters = [
+            counter
+            for counter, _ in list_counters(session, now)
+            if counter.budget_id in budgets
+            and budgets[counter.budget_id].counting_version == counter.counting_version
+        ]
+        history = _hourly_history(session, list(budgets.values()), now)
+        expected: dict[int, int] = {}
+        for counter in counters:
+            forecast = _forecast_of(counter, history, now)
+            if forecast is not None and counter.id is not None:
+                expected[counter.id] = forecast
+        replace_forecasts(session, expected, now=now)
+    return len(expected)
+
+
+def _apply_one(
+    session: Session, draft: BudgetDraft, known: Budget | None, now: datetime
+) -> BudgetChange:
+    wanted = _wire_of(draft, known, now)
+    present = describe_budget(known) if known is not None else {}
+    changed_fields = tuple(name for name in wanted if wanted[name] != present.get(name))
+    if known is not None and not changed_fields:
+        return BudgetChange("unchanged", known, (), _standing_now(session, known, now))
+    recounts = known is None or bool(set(changed_fields) & set(COUNTING_FIELDS))
+    row = _budget_row(draft, known, recounts=recounts, now=now)
+    insert_rows(session, BudgetRow, [row])
+    budget = budget_of(BudgetRow.model_validate(row))
+    if recounts:
+        add_counters(session, _seeded_counters(session, budget, now))
+    action = "created" if known is None else "changed"
+    return BudgetChange(action, budget, changed_fields, _standing_now(session, budget, now))
+
+
+def _wire_of(draft: BudgetDraft, known: Budget | None, now: datetime) -> dict[str, Any]:
+    wire = describe_budget(draft)
+    if draft.valid_from is None and known is not None:
+        # Leaving valid_from out means "since it began", not "since this apply".
+        wire["valid_from"] = describe_budget(known)["valid_from"]
+    return wire
+
+
+def _budget_row(
+    draft: BudgetDraft, known: Budget | None, *, recounts: bool, now: datetime
+) -> dict[str, Any]:
+    version = 1 if known is None else known.version + 1
+    began = now if known is None else known.valid_from
+    return {
+        "id": draft.id,
+        "version": version,
+        "counting_version": version if recounts or known is None else known.counting_version,
+        "selector": {name: sorted(draft.selector[name]) for name in sorted(draft.selector)},
+        "split_by": list(draft.split_by),
+        "unit": draft.unit.value,
+        "limit_quantity": draft.limit,
+        "window": draft.window_text,
+        "timezone": draft.window.timezone,
+        "mode": draft.mode.value,
+        "thresholds": [str(threshold) for threshold in draft.thresholds],
+        "threshold_on": draft.threshold_on.value,
+        "overdraft": draft.overdraft,
+        "baseline": "window" if draft.counts_from_window else "creation",
+        "fail_mode": "open" if draft.fails_open else "closed",
+        "owner": draft.owner,
+        "channels": list(draft.channels),
+        "valid_from": draft.valid_from or began,
+        "valid_to": draft.valid_to,
+        "recorded_at": now,
+    }
+
+
+def _seeded_counters(session: Session, budget: Budget, now: datetime) -> list[dict[str, Any]]:
+    """Give the counters of the windows under way, with what the ledger already holds of them."""
+    windows = _windows_under_way(budget, now)
+    held_already = _spent_by_split(session, budget, windows)
+    rows = []
+    for place, window in enumerate(windows):
+        for split, spent in held_already[place].items():
+            rows.append(
+                {
+                    "budget_id": budget.id,
+                    "counting_version": budget.counting_version,
+                    "split_key": key_text(split),
+                    "window_start": window.start,
+                    "window_end": window.end,
+                    "settled": spent if budget.counts_from_window else 0,
+                    "held": 0,
+                    "baseline": 0 if budget.counts_from_window else spent,
+                }
+            )
+    return rows
+
+
+def _windows_under_way(budget: Budget, now: datetime) -> list[Period]:
+    """Give the windows between the start of the budget's validity and the latest usage there can be."""
+    if budget.window.fixed is not None:
+        return [budget.window.fixed]
+    if budget.window.calendar is None:
+        return []
+    span = Period(min(budget.valid_from, now), now + LATEST_USAGE)
+    calendar = windows_between(budget.window.calendar, span, budget.window.timezone)
+    windows = list(islice(calendar, MAX_SEEDED_WINDOWS + 1))
+    if len(windows) > MAX_SEEDED_WINDOWS:
+        raise InvalidInput(
+            f"budget {budget.id!r}: valid_from reaches back over more than {MAX_SEEDED_WINDOWS} windows"
+        )
+    return windows
+
+
+def _spent_by_split(
+    session: Session, budget: Budget, windows: Sequence[Period]
+) -> dict[int, dict[tuple[str, ...], int]]:
+    """Give, by place of the window and split values, what the rollups hold for the budget."""
+    sums = list(sum_rollups(session, cover(windows)))
+    dimensions = find_dimension_sets(session, {item.dimension_set_id for item in sums})
+    spent: dict[int, dict[tuple[str, ...], int]] = defaultdict(lambda: defaultdict(int))
+    for item in sums:
+        if budget.matches(dimensions[item.dimension_set_id]):
+            split = budget.split_values(dimensions[item.dimension_set_id])
+            spent[item.piece][split] += measured_by(budget.unit, item)
+    return spent
+
+
+def measured_by(unit: Unit, item: RollupSum) -> int:
+    """Give a rollup's sum in a budget's unit."""
+    if unit is Unit.MONEY:
+        return item.sums[MEASURE_INDEX["effective_nanos"]]
+    if unit is Unit.TOKENS:
+        return item.sums[MEASURE_INDEX["input_tokens"]] + item.sums[MEASURE_INDEX["output_tokens"]]
+    return item.sums[MEASURE_INDEX["requests"]]
+
+
+def _standing_now(session: Session, budget: Budget, now: datetime) -> tuple[BudgetStanding, ...]:
+    return tuple(_standings([budget], list_counters(session, now), now))
+
+
+def _standings(
+    budgets: Iterable[Budget],
+    counters: Sequence[tuple[CounterRow, int | None]],
+    now: datetime,
+) -> list[BudgetStanding]:
+    by_budget: dict[tuple[str, int], list[tuple[CounterRow, int | None]]] = defaultdict(list)
+    for counter, forecast in counters:
+        by_budget[counter.budget_id, counter.counting_version].append((counter, forecast))
+    standings: list[BudgetStanding] = []
+    for budget in budgets:
+        counted = by_budget.get((budget.id, budget.counting_version), [])
+        standings.extend(_standing_of(budget, counter, forecast) for counter, forecast in counted)
+        period = budget.period_counted_at(now)
+        if not counted and not budget.split_by and period is not None:
+            standings.append(BudgetStanding(budget, (), period, 0, 0, budget.limit, None))
+    return standings
+
+
+def _standing_of(budget: Budget, counter: CounterRow, forecast: int | None) -> BudgetStanding:
+    return BudgetStanding(
+        budget=budget,
+        split=split_values_of(counter.split_key),
+        period=Period(counter.window_start, counter.window_end),
+        settled=counter.settled,
+        held=counter.held,
+        headroom=budget.limit - counter.settled - counter.held,
+        forecast=forecast,
+    )
+
+
+def _hourly_history(
+    session: Session, budgets: Sequence[Budget], now: datetime
+) -> Mapping[tuple[str, str], dict[datetime, int]]:
+    """Give what each budget and split spent in every UTC hour of the history that forecasts look at."""
+    this_hour = now.replace(minute=0, second=0, microsecond=0)
+    hours = []
+    hour = this_hour - FORECAST_HISTORY
+    while hour < this_hour:
+        hours.append(Period(hour, hour + HOUR))
+        hour += HOUR
+    sums = list(sum_rollups(session, cover(hours)))
+    dimensions = find_dimension_sets(session, {item.dimension_set_id for item in sums})
+    index = BudgetIndex.build(budgets)
+    matches = {row_id: index.match(item) for row_id, item in dimensions.items()}
+    history: dict[tuple[str, str], dict[datetime, int]] = defaultdict(lambda: defaultdict(int))
+    for item in sums:
+        start = hours[item.piece].start
+        for match in matches[item.dimension_set_id]:
+            key = (match.budget.id, key_text(match.split))
+            history[key][start] += measured_by(match.budget.unit, item)
+    return history
+
+
+def _forecast_of(
+    counter: CounterRow,
+    history: Mapping[tuple[str, str], Mapping[datetime, int]],
+    now: datetime,
+) -> int | None:
+    spent = history.get((counter.budget_id, counter.split_key))
+    if not spent:
+        return None
+    return forecast_at_end(
+        committed=counter.settled + counter.held,
+        period=Period(counter.window_start, counter.window_end),
+        now=now,
+        hourly_history=spent,
+        history_start=min(spent),
+    )

@@ -1,0 +1,117 @@
+"""The counters one transaction works on: which are wanted, locked once in key order, moved in memory, written back.
+
+It owns the path from a budget match and an instant to a locked counter, and the thresholds crossed on the way. It refuses to
+decide anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from sqlmodel import Session
+
+from tokenbudget.domain.budgets import Budget, BudgetMatch, Counter, crossed_thresholds
+from tokenbudget.domain.periods import Period
+from tokenbudget.store.budgets import (
+    CounterKey,
+    add_counters,
+    find_counter_ids,
+    lock_counters,
+    write_counters,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A counter that moved over thresholds of its budget, lowest first."""
+
+    budget: Budget
+    counter: Counter
+    thresholds: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class CounterBook:
+    """The counters of one transaction; ``counter_ids`` is the worker's memory of ids and may be incomplete."""
+
+    session: Session
+    budgets: Mapping[str, Budget]
+    counter_ids: dict[CounterKey, int]
+    wanted: dict[CounterKey, Period] = field(default_factory=dict)
+    wanted_ids: set[int] = field(default_factory=set)
+    counters: dict[int, Counter] = field(default_factory=dict)
+    before: dict[int, tuple[int, int]] = field(default_factory=dict)
+    periods: dict[str, Period] = field(default_factory=dict)
+
+    def key_of(self, match: BudgetMatch, instant: datetime) -> CounterKey | None:
+        """Give the counter in which usage of this instant counts, None when the budget does not count it."""
+        budget = match.budget
+        period = self.periods.get(budget.id)
+        if period is None or not period.contains(instant) or budget.valid_to is not None:
+            period = budget.period_counted_at(instant)
+            if period is None:
+                return None
+            self.periods[budget.id] = period
+        key = CounterKey(budget.id, budget.counting_version, key_text(match.split), period.start)
+        self.wanted[key] = period
+        return key
+
+    def want_ids(self, counter_ids: Iterable[int]) -> None:
+        """Ask for counters that a hold names."""
+        self.wanted_ids.update(counter_ids)
+
+    def lock(self) -> None:
+        """Create what does not exist yet and lock all that is wanted, once."""
+        unknown = [key for key in self.wanted if key not in self.counter_ids]
+        if unknown:
+            found = find_counter_ids(self.session, unknown)
+            missing = [key for key in unknown if key not in found]
+            if missing:
+                add_counters(self.session, [self._row_of(key) for key in missing])
+                found.update(find_counter_ids(self.session, missing))
+            self.counter_ids.update(found)
+        ids = {self.counter_ids[key] for key in self.wanted} | self.wanted_ids
+        self.counters = lock_counters(self.session, ids)
+        self.before = {
+            counter.id: (counter.settled, counter.held) for counter in self.counters.values()
+        }
+
+    def counter(self, key: CounterKey) -> Counter:
+        """Give a locked counter."""
+        return self.counters[self.counter_ids[key]]
+
+    def write(self) -> list[Crossing]:
+        """Write back what moved and give the thresholds that were crossed."""
+        moved = list(self._moved())
+        write_counters(self.session, moved)
+        return [crossing for counter in moved if (crossing := self._crossing_of(counter))]
+
+    def _moved(self) -> Iterator[Counter]:
+        for counter in self.counters.values():
+            if (counter.settled, counter.held) != self.before[counter.id]:
+                yield counter
+
+    def _crossing_of(self, counter: Counter) -> Crossing | None:
+        budget = self.budgets.get(counter.budget_id)
+        if budget is None or budget.counting_version != counter.counting_version:
+            return None
+        settled, held = self.before[counter.id]
+        before = replace(counter, settled=settled, held=held).measured(budget.threshold_on)
+        crossed = crossed_thresholds(budget, before, counter.measured(budget.threshold_on))
+        return Crossing(budget, counter, crossed) if crossed else None
+
+    def _row_of(self, key: CounterKey) -> dict[str, object]:
+        return {**key._asdict(), "window_end": self.wanted[key].end, "settled": 0, "held": 0}
+
+
+def key_text(split: tuple[str, ...]) -> str:
+    """Give the stored form of split values."""
+    return json.dumps(split, ensure_ascii=False) if split else "[]"
+
+
+def split_values_of(split_key: str) -> tuple[str, ...]:
+    """Give the split values that a counter's key holds."""
+    return tuple(json.loads(split_key))

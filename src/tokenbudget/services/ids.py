@@ -1,0 +1,23 @@
+"""Ids of created things: UUIDv7 (RFC 9562, section 5.7), so that they sort by the time they were made."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from tokenbudget.domain.periods import to_micros
+
+RANDOM_BITS: Final = 74
+VERSION: Final = 0x7
+VARIANT: Final = 0b10
+
+
+def new_id(now: datetime) -> str:
+    """Give a fresh UUIDv7 as text; ids of different milliseconds sort by time."""
+    milliseconds = to_micros(now) // 1000
+    noise = secrets.randbits(RANDOM_BITS)
+    high = (milliseconds << 16) | (VERSION << 12) | (noise >> 62)
+    low = (VARIANT << 62) | (noise & ((1 << 62) - 1))
+    return str(UUID(int=(high << 64) | low))

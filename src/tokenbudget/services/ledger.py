@@ -1,0 +1,110 @@
+"""One transaction for many callers: everything that waits is applied, committed and only then answered.
+
+The order of the steps is the order in which rows are locked, the same in every worker: dimension sets, usage, charges, holds,
+counters (in order of id), rollups, alerts. Decisions are made in memory while the counters are locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from sqlmodel import Session
+
+from tokenbudget.domain.errors import TokenbudgetError
+from tokenbudget.services.alerts import raise_alerts
+from tokenbudget.services.counting import CounterBook
+from tokenbudget.services.holds import (
+    ExtendHold,
+    HoldDesk,
+    HoldView,
+    ReleaseHold,
+    named_holds,
+)
+from tokenbudget.services.placement import Memory
+from tokenbudget.services.quota import CheckDesk, CheckQuota, Terms
+from tokenbudget.services.rulebook import Rulebook, RulebookShelf
+from tokenbudget.services.usage import RecordAnswer, Recorder, RecordUsage
+from tokenbudget.store.db import Database
+
+Work: TypeAlias = RecordUsage | CheckQuota | ReleaseHold | ExtendHold
+Answer: TypeAlias = RecordAnswer | dict[str, Any] | HoldView | TokenbudgetError
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Applies batches of work to one database; used by one thread at a time."""
+
+    database: Database
+    shelf: RulebookShelf
+    memory: Memory
+    terms: Terms
+    clock: Callable[[], datetime]
+
+    def apply(self, works: Sequence[Work]) -> list[Answer]:
+        """Give the answer of every work item, all committed together; an error in the list fails only its own item.
+
+        Raises Unavailable when the database cannot answer; then nothing of the batch was done.
+        """
+        now = self.clock()
+        try:
+            with self.database.transaction() as session:
+                rules = self.shelf.consult(session, now=now)
+                self.memory.follow(rules)
+                return Batch(self, session, rules, now).apply(works)
+        except BaseException:
+            self.memory.forget()
+            raise
+
+
+class Batch:
+    """The steps of one transaction."""
+
+    def __init__(self, ledger: Ledger, session: Session, rules: Rulebook, now: datetime) -> None:
+        self.session = session
+        self.terms = ledger.terms
+        self.now = now
+        self.book = CounterBook(session, rules.budgets, ledger.memory.counter_ids)
+        self.recorder = Recorder(session, rules, ledger.memory, now)
+        self.hold_desk = HoldDesk(session, ledger.terms.holds, now)
+        self.check_desk = CheckDesk(session, rules, ledger.memory, ledger.terms, now)
+
+    def apply(self, works: Sequence[Work]) -> list[Answer]:
+        """Record usage, end holds, then decide checks against what is left; give the answers in order."""
+        records = [work for work in works if isinstance(work, RecordUsage)]
+        checks = [work for work in works if isinstance(work, CheckQuota)]
+        changes = [work for work in works if isinstance(work, ReleaseHold | ExtendHold)]
+        self.recorder.append(records)
+        self.recorder.aim(self.book)
+        pending = self.check_desk.prepare(checks, self.book)
+        self.book.want_ids(self.hold_desk.lock(named_holds(self.recorder.postings, changes)))
+        self.book.lock()
+        for posting in self.recorder.postings:
+            self.hold_desk.settle(posting, self.book)
+        changed = iter([self._change(work) for work in changes])
+        self.hold_desk.expire(self.book)
+        decided = iter([self.check_desk.decide(item, self.book) for item in pending])
+        tallies = iter(self.recorder.tallies)
+        self._write()
+        return [
+            next(tallies).answer()
+            if isinstance(work, RecordUsage)
+            else next(decided)
+            if isinstance(work, CheckQuota)
+            else next(changed)
+            for work in works
+        ]
+
+    def _change(self, work: ReleaseHold | ExtendHold) -> Answer:
+        if isinstance(work, ReleaseHold):
+            return self.hold_desk.release(work, self.book)
+        return self.hold_desk.extend(work)
+
+    def _write(self) -> None:
+        crossings = self.book.write()
+        self.check_desk.write()
+        self.hold_desk.write()
+        self.recorder.write_rollups()
+        raise_alerts(self.session, crossings, currency=self.terms.currency, now=self.now)

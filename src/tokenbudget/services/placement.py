@@ -1,0 +1,134 @@
+"""Where usage counts: its resolved dimensions, the id they are stored under and the budgets that match them.
+
+Resolving is pure but not free, so each worker remembers what it resolved. The memory is bounded, belongs to one rulebook,
+and is dropped when a transaction fails, because ids given out in it were rolled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from sqlmodel import Session
+
+from tokenbudget.domain.allocation import CallFacts, DimensionSet, allocate
+from tokenbudget.domain.budgets import BudgetMatch
+from tokenbudget.services.rulebook import Rulebook
+from tokenbudget.store.budgets import CounterKey
+from tokenbudget.store.ledger import (
+    digest_of,
+    intern_dimension_sets,
+    intern_price_list,
+    intern_price_rows,
+    intern_sources,
+)
+from tokenbudget.store.rollups import find_dimension_sets
+
+MAX_REMEMBERED = 50_000
+
+CallKey: TypeAlias = tuple[str, CallFacts, frozenset[tuple[str, str]]]
+
+
+@dataclass(slots=True)
+class Placement:
+    """The dimensions of some usage; ``dimension_set_id`` is 0 until they are stored."""
+
+    dimensions: DimensionSet
+    kept_tags: Mapping[str, str]
+    matches: tuple[BudgetMatch, ...]
+    dimension_set_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What the API key says of its caller; the empty one is a command on this machine."""
+
+    key_id: str = ""
+    pinned_tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Memory:
+    """What one worker remembers of ids and resolutions."""
+
+    unrolled_tags: Collection[str]
+    rules_number: int = -1
+    placements: dict[CallKey, Placement] = field(default_factory=dict)
+    placements_by_id: dict[int, Placement] = field(default_factory=dict)
+    source_ids: dict[str, int] = field(default_factory=dict)
+    price_row_ids: dict[str, int] = field(default_factory=dict)
+    price_list_ids: dict[str, int] = field(default_factory=dict)
+    counter_ids: dict[CounterKey, int] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Drop everything: the transaction that gave out some of these ids was rolled back."""
+        self.placements.clear()
+        self.placements_by_id.clear()
+        self.source_ids.clear()
+        self.price_row_ids.clear()
+        self.price_list_ids.clear()
+        self.counter_ids.clear()
+
+    def follow(self, rules: Rulebook) -> None:
+        """Drop what belonged to other rules, and everything when there is too much of it."""
+        if self.rules_number != rules.number:
+            self.rules_number = rules.number
+            self.placements.clear()
+            self.placements_by_id.clear()
+        if len(self.placements) > MAX_REMEMBERED or len(self.counter_ids) > MAX_REMEMBERED:
+            self.placements.clear()
+            self.counter_ids.clear()
+
+    def place(
+        self, call: CallFacts, tags: Mapping[str, str], caller: Caller, rules: Rulebook
+    ) -> Placement:
+        """Give where a call with these tags counts."""
+        key = (caller.key_id, call, frozenset(tags.items()))
+        placement = self.placements.get(key)
+        if placement is None:
+            dimensions, kept_tags = allocate(
+                call,
+                tags,
+                pinned=caller.pinned_tags,
+                feature_teams=rules.feature_teams,
+                unrolled=self.unrolled_tags,
+            )
+            placement = Placement(dimensions, kept_tags, rules.index.match(dimensions))
+            self.placements[key] = placement
+        return placement
+
+    def recall(self, session: Session, dimension_set_ids: Collection[int], rules: Rulebook) -> None:
+        """Make sure that the placements stored under these ids are in ``placements_by_id``."""
+        missing = [row_id for row_id in dimension_set_ids if row_id not in self.placements_by_id]
+        for row_id, dimensions in find_dimension_sets(session, missing).items():
+            matches = rules.index.match(dimensions)
+            self.placements_by_id[row_id] = Placement(dimensions, {}, matches, row_id)
+
+    def store_placements(self, session: Session, placements: Iterable[Placement]) -> None:
+        """Store the dimension sets that have no id yet and note the ids."""
+        new = {id(item): item for item in placements if item.dimension_set_id == 0}
+        if not new:
+            return
+        ids = intern_dimension_sets(session, [item.dimensions for item in new.values()])
+        for item in new.values():
+            item.dimension_set_id = ids[digest_of(item.dimensions)]
+
+    def store_sources(self, session: Session, names: Collection[str]) -> None:
+        """Store the sources that have no id yet and note the ids."""
+        missing = {name for name in names if name not in self.source_ids}
+        if missing:
+            self.source_ids.update(intern_sources(session, missing))
+
+    def price_list_id(self, session: Session, version: str, *, now: datetime) -> int:
+        """Give the id of the price list of this version."""
+        if version not in self.price_list_ids:
+            self.price_list_ids[version] = intern_price_list(session, version, now=now)
+        return self.price_list_ids[version]
+
+    def store_price_rows(self, session: Session, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Store the price rows (by digest) that have no id yet and note the ids."""
+        missing = [row for digest, row in rows.items() if digest not in self.price_row_ids]
+        if missing:
+            self.price_row_ids.update(intern_price_rows(session, missing))

@@ -1,0 +1,123 @@
+"""Does what is derived equal what it is derived from? The invariants of the ledger, worked out anew from its rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from tokenbudget.domain.budgets import Budget, Counter
+from tokenbudget.domain.periods import Period
+from tokenbudget.domain.rollups import DAY_SECONDS, QUARTER_HOUR_SECONDS, cover
+from tokenbudget.services.budgets import measured_by
+from tokenbudget.services.counting import key_text
+from tokenbudget.services.rulebook import load_budgets
+from tokenbudget.store.audit import (
+    list_all_counters,
+    list_holds_resolved_twice,
+    sum_charges,
+    sum_open_holds,
+    sum_rollups_by_dimension_set,
+    sum_transfers,
+)
+from tokenbudget.store.db import Database
+from tokenbudget.store.rollups import find_dimension_sets, sum_rollups
+
+MAX_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One invariant: whether it holds, over how many items, and the first that break it."""
+
+    rule: str
+    checked: int
+    broken: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether nothing breaks the rule."""
+        return not self.broken
+
+
+def selfcheck(database: Database) -> list[Finding]:
+    """Give a finding for every invariant, all from one snapshot. It scans the ledger."""
+    with database.reading() as session:
+        counters = list_all_counters(session)
+        return [
+            _rollups_equal_charges(session, QUARTER_HOUR_SECONDS, "quarter-hour rollups = charges"),
+            _rollups_equal_charges(session, DAY_SECONDS, "daily rollups = charges"),
+            _settled_equals_charges(session, counters),
+            _held_equals_holds(session, counters),
+            _held_is_not_negative(counters),
+            _holds_resolve_once(session),
+        ]
+
+
+def _rollups_equal_charges(session: Session, grain_seconds: int, rule: str) -> Finding:
+    charged = sum_charges(session)
+    rolled = sum_rollups_by_dimension_set(session, grain_seconds)
+    keys = sorted(charged.keys() | rolled.keys())
+    broken = [
+        f"dimension set {key}: rollups {rolled.get(key)}, charges {charged.get(key)}"
+        for key in keys
+        if rolled.get(key, (0, 0)) != charged.get(key, (0, 0))
+    ]
+    return _finding(rule, len(keys), broken)
+
+
+def _settled_equals_charges(session: Session, counters: list[tuple[Counter, int]]) -> Finding:
+    budgets = {(item.id, item.counting_version): item for item in load_budgets(session)}
+    transfers = sum_transfers(session)
+    by_window: dict[tuple[str, int, Period], list[tuple[Counter, int]]] = defaultdict(list)
+    for counter, baseline in counters:
+        if (counter.budget_id, counter.counting_version) in budgets:
+            window = (counter.budget_id, counter.counting_version, counter.period)
+            by_window[window].append((counter, baseline))
+    broken = []
+    for (budget_id, counting_version, period), members in by_window.items():
+        spent = _spent(session, budgets[budget_id, counting_version], period)
+        for counter, baseline in members:
+            expected = spent.get(counter.split_key, 0) - baseline + transfers.get(counter.id, 0)
+            if counter.settled != expected:
+                name = f"{budget_id}{counter.split_key}@{period.start:%Y-%m-%dT%H:%MZ}"
+                broken.append(f"{name}: settled {counter.settled}, charges {expected}")
+    checked = sum(len(members) for members in by_window.values())
+    return _finding("settled = sum of charges", checked, broken)
+
+
+def _spent(session: Session, budget: Budget, period: Period) -> Mapping[str, int]:
+    sums = list(sum_rollups(session, cover([period])))
+    dimensions = find_dimension_sets(session, {item.dimension_set_id for item in sums})
+    spent: dict[str, int] = defaultdict(int)
+    for item in sums:
+        if budget.matches(dimensions[item.dimension_set_id]):
+            split = budget.split_values(dimensions[item.dimension_set_id])
+            spent[key_text(split)] += measured_by(budget.unit, item)
+    return spent
+
+
+def _held_equals_holds(session: Session, counters: list[tuple[Counter, int]]) -> Finding:
+    held = sum_open_holds(session)
+    broken = [
+        f"counter {counter.id} of {counter.budget_id}: held {counter.held}, holds {held.get(counter.id, 0)}"
+        for counter, _ in counters
+        if counter.held != held.get(counter.id, 0)
+    ]
+    return _finding("held = sum of open holds", len(counters), broken)
+
+
+def _held_is_not_negative(counters: list[tuple[Counter, int]]) -> Finding:
+    broken = [f"counter {counter.id}: held {counter.held}" for counter, _ in counters if counter.held < 0]
+    return _finding("held >= 0", len(counters), broken)
+
+
+def _holds_resolve_once(session: Session) -> Finding:
+    twice = list_holds_resolved_twice(session)
+    return _finding("no hold resolved twice", len(twice), [f"hold {hold_id}" for hold_id in twice])
+
+
+def _finding(rule: str, checked: int, broken: list[str]) -> Finding:
+    return Finding(rule, checked, tuple(broken[:MAX_SHOWN]))

@@ -1,0 +1,1 @@
+"""SQL and nothing else: tables, queries and the one place that commits (db.py)."""

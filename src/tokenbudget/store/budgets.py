@@ -1,0 +1,274 @@
+"""Budget versions, counters and holds in SQL. Counters change only while the caller's transaction has them locked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from tokenbudget.domain.budgets import Counter
+from tokenbudget.domain.periods import Period
+from tokenbudget.store.db import (
+    ROWS_PER_STATEMENT,
+    insert_new_rows,
+    insert_rows,
+    is_sqlite,
+    table_of,
+)
+from tokenbudget.store.tables import (
+    BudgetRow,
+    CheckAnswerRow,
+    CounterRow,
+    CounterTransferRow,
+    ForecastRow,
+    HoldResolutionRow,
+    HoldRow,
+    RulesVersionRow,
+)
+
+RULES_LOCK = 0x70B1
+EXPIRED_HOLDS_PER_BATCH = 1_000
+
+
+class CounterKey(NamedTuple):
+    """What identifies a counter: budget, counting version, split values and the start of the window."""
+
+    budget_id: str
+    counting_version: int
+    split_key: str
+    window_start: datetime
+
+
+def share_rules(session: Session) -> int:
+    """Give the number of the rules in force and keep them from changing until this transaction ends."""
+    if not is_sqlite(session):
+        session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock_shared(RULES_LOCK)))
+    return rules_number(session)
+
+
+def rules_number(session: Session) -> int:
+    """Give the number of the rules in force."""
+    number = session.connection().execute(sa.select(table_of(RulesVersionRow).c.number)).scalar()
+    return int(number or 0)
+
+
+def change_rules(session: Session) -> None:
+    """Wait until no batch relies on the rules, then raise their number: every worker reloads them."""
+    if not is_sqlite(session):
+        session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock(RULES_LOCK)))
+    insert_new_rows(session, RulesVersionRow, [{"id": 1, "number": 0}])
+    table = table_of(RulesVersionRow)
+    session.connection().execute(sa.update(table).values(number=table.c.number + 1))
+
+
+def list_budgets(session: Session) -> list[BudgetRow]:
+    """Give the version in force of every budget, by id."""
+    latest = (
+        select(BudgetRow.id, sa.func.max(BudgetRow.version).label("version"))
+        .group_by(BudgetRow.id)
+        .subquery()
+    )
+    statement = (
+        select(BudgetRow)
+        .join(
+            latest,
+            sa.and_(col(BudgetRow.id) == latest.c.id, col(BudgetRow.version) == latest.c.version),
+        )
+        .order_by(BudgetRow.id)
+    )
+    return list(session.exec(statement))
+
+
+def list_budget_versions(session: Session, budget_id: str) -> list[BudgetRow]:
+    """Give every version of one budget, oldest first."""
+    statement = select(BudgetRow).where(BudgetRow.id == budget_id).order_by(col(BudgetRow.version))
+    return list(session.exec(statement))
+
+
+def add_counters(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add counters that are not there yet, in key order."""
+    ordered = sorted(
+        rows,
+        key=lambda row: (
+            row["budget_id"],
+            row["counting_version"],
+            row["split_key"],
+            row["window_start"],
+        ),
+    )
+    insert_new_rows(session, CounterRow, ordered)
+
+
+def find_counter_ids(session: Session, keys: Collection[CounterKey]) -> dict[CounterKey, int]:
+    """Give the ids of those of the counters that exist."""
+    table = table_of(CounterRow)
+    by_budget: dict[tuple[str, int, datetime], list[str]] = {}
+    for key in keys:
+        group = (key.budget_id, key.counting_version, key.window_start)
+        by_budget.setdefault(group, []).append(key.split_key)
+    found: dict[CounterKey, int] = {}
+    for (budget_id, counting_version, window_start), split_keys in by_budget.items():
+        for start in range(0, len(split_keys), ROWS_PER_STATEMENT):
+            statement = sa.select(table.c.split_key, table.c.id).where(
+                table.c.budget_id == budget_id,
+                table.c.counting_version == counting_version,
+                table.c.window_start == window_start,
+                table.c.split_key.in_(split_keys[start : start + ROWS_PER_STATEMENT]),
+            )
+            for split_key, counter_id in session.connection().execute(statement):
+                key = CounterKey(budget_id, counting_version, split_key, window_start)
+                found[key] = counter_id
+    return found
+
+
+def lock_counters(session: Session, counter_ids: Iterable[int]) -> dict[int, Counter]:
+    """Give the counters by id, locked in order of id until the transaction ends."""
+    table = table_of(CounterRow)
+    ordered = sorted(counter_ids)
+    locked: dict[int, Counter] = {}
+    for start in range(0, len(ordered), ROWS_PER_STATEMENT):
+        chunk = ordered[start : start + ROWS_PER_STATEMENT]
+        statement = sa.select(table).where(table.c.id.in_(chunk)).order_by(table.c.id)
+        # SQLite ignores FOR UPDATE: the transaction already holds the write lock.
+        for row in session.connection().execute(statement.with_for_update()):
+            locked[row.id] = Counter(
+                id=row.id,
+                budget_id=row.budget_id,
+                counting_version=row.counting_version,
+                split_key=row.split_key,
+                period=Period(row.window_start, row.window_end),
+                settled=row.settled,
+                held=row.held,
+            )
+    return locked
+
+
+def write_counters(session: Session, counters: Iterable[Counter]) -> None:
+    """Write back settled and held of counters this transaction has locked."""
+    rows = [
+        {"counter_id": counter.id, "new_settled": counter.settled, "new_held": counter.held}
+        for counter in sorted(counters, key=lambda counter: counter.id)
+    ]
+    if not rows:
+        return
+    table = table_of(CounterRow)
+    statement = (
+        sa.update(table)
+        .where(table.c.id == sa.bindparam("counter_id"))
+        .values(settled=sa.bindparam("new_settled"), held=sa.bindparam("new_held"))
+    )
+    session.connection().execute(statement, rows)
+
+
+def add_transfers(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add settlements that went to the window of their hold."""
+    insert_rows(session, CounterTransferRow, rows)
+
+
+def add_holds(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add holds."""
+    insert_rows(session, HoldRow, rows)
+
+
+def lock_holds(session: Session, hold_ids: Collection[str]) -> dict[str, HoldRow]:
+    """Give these holds by id, locked in order of id; those that do not exist are missing."""
+    if not hold_ids:
+        return {}
+    statement = (
+        select(HoldRow).where(col(HoldRow.id).in_(sorted(hold_ids))).order_by(col(HoldRow.id))
+    )
+    return {hold.id: hold for hold in session.exec(statement.with_for_update())}
+
+
+def find_hold(session: Session, hold_id: str) -> HoldRow | None:
+    """Give a hold, or None."""
+    return session.get(HoldRow, hold_id)
+
+
+def extend_holds(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Let locked holds expire later."""
+    if not rows:
+        return
+    table = table_of(HoldRow)
+    statement = (
+        sa.update(table)
+        .where(table.c.id == sa.bindparam("extended_id"))
+        .values(expires_at=sa.bindparam("new_expires_at"))
+    )
+    session.connection().execute(statement, rows)
+
+
+def lock_expired_holds(session: Session, before: datetime) -> list[HoldRow]:
+    """Give open holds that ran out before the instant, locked; those another worker is resolving are passed over."""
+    statement = (
+        select(HoldRow)
+        .where(HoldRow.state == "held", col(HoldRow.expires_at) < before)
+        .order_by(col(HoldRow.expires_at))
+        .limit(EXPIRED_HOLDS_PER_BATCH)
+    )
+    return list(session.exec(statement.with_for_update(skip_locked=True)))
+
+
+def resolve_holds(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add resolutions and let the state of each hold follow."""
+    if not rows:
+        return
+    insert_rows(session, HoldResolutionRow, rows)
+    table = table_of(HoldRow)
+    statement = (
+        sa.update(table)
+        .where(table.c.id == sa.bindparam("resolved_id"))
+        .values(state=sa.bindparam("new_state"))
+    )
+    states = [{"resolved_id": row["hold_id"], "new_state": row["kind"]} for row in rows]
+    session.connection().execute(statement, states)
+
+
+def list_resolutions(session: Session, hold_id: str) -> list[HoldResolutionRow]:
+    """Give how a hold ended, oldest first; empty while it is open."""
+    statement = (
+        select(HoldResolutionRow)
+        .where(HoldResolutionRow.hold_id == hold_id)
+        .order_by(col(HoldResolutionRow.resolved_at))
+    )
+    return list(session.exec(statement))
+
+
+def find_answers(
+    session: Session, keys: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], CheckAnswerRow]:
+    """Give the answers already given under these (API key id, idempotency key) pairs."""
+    if not keys:
+        return {}
+    wanted = sa.tuple_(col(CheckAnswerRow.key_id), col(CheckAnswerRow.idempotency_key))
+    statement = select(CheckAnswerRow).where(wanted.in_(sorted(keys)))
+    return {(row.key_id, row.idempotency_key): row for row in session.exec(statement)}
+
+
+def add_answers(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add answers given under an idempotency key."""
+    insert_rows(session, CheckAnswerRow, rows)
+
+
+def list_counters(session: Session, at: datetime) -> list[tuple[CounterRow, int | None]]:
+    """Give every counter whose window holds the instant, with its forecast when there is one."""
+    statement = (
+        select(CounterRow, ForecastRow.expected)
+        .join(ForecastRow, col(ForecastRow.counter_id) == col(CounterRow.id), isouter=True)
+        .where(col(CounterRow.window_start) <= at, col(CounterRow.window_end) > at)
+        .order_by(CounterRow.budget_id, CounterRow.split_key)
+    )
+    return [(counter, expected) for counter, expected in session.exec(statement)]
+
+
+def replace_forecasts(session: Session, expected: Mapping[int, int], *, now: datetime) -> None:
+    """Put these forecasts, by counter id, in place of all earlier ones."""
+    session.connection().execute(sa.delete(table_of(ForecastRow)))
+    rows = [
+        {"counter_id": counter_id, "expected": expected[counter_id], "computed_at": now}
+        for counter_id in sorted(expected)
+    ]
+    insert_rows(session, ForecastRow, rows)

@@ -1,0 +1,228 @@
+"""The engine, the two kinds of transaction and the column types. It is the only module that commits.
+
+``transaction()`` writes: on SQLite it takes the write lock at once, so that what it reads stays true until it commits.
+``reading()`` gives one consistent snapshot and is always rolled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Dialect, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Session, SQLModel
+
+from tokenbudget.domain.errors import ConfigurationError, Unavailable
+from tokenbudget.domain.periods import from_micros, to_micros
+
+SQLITE_BUSY_MILLISECONDS = 15_000
+SQLITE_CACHE_KIBIBYTES = 64 * 1024
+POOL_SIZE = 10
+POOL_OVERFLOW = 20
+LOCK_MODE = "tokenbudget_lock_mode"
+ROWS_PER_STATEMENT = 1_000
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC datetime, stored as whole microseconds since 1970 in a BIGINT; naive values are a ValueError."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Give the stored microseconds."""
+        return None if value is None else to_micros(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Give the aware UTC datetime."""
+        return None if value is None else from_micros(value)
+
+
+class Nanos(TypeDecorator[int]):
+    """An amount in integer nanos of the ledger currency, in a BIGINT; anything but an int is a TypeError."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
+        """Pass integers through and refuse everything else."""
+        if value is None or type(value) is int:
+            return value
+        raise TypeError(f"money is an integer count of nanos, not {type(value).__name__}")
+
+
+class Database:
+    """One SQL database: SQLite (WAL) or PostgreSQL, behind the same two kinds of transaction."""
+
+    def __init__(self, url: str, *, sqlite_synchronous: str = "FULL") -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = (
+            self._make_sqlite(sqlite_synchronous) if self.is_sqlite else self._make_postgres()
+        )
+
+    def _make_sqlite(self, synchronous: str) -> sa.Engine:
+        if self.url.database:
+            _require_writable(Path(self.url.database))
+        engine = sa.create_engine(
+            self.url,
+            connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY_MILLISECONDS / 1000},
+            poolclass=sa.pool.QueuePool,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW,
+        )
+
+        def prepare(dbapi_connection: Any, _record: object) -> None:
+            # SQLAlchemy, not the driver, says when a transaction begins.
+            dbapi_connection.isolation_level = None
+            for pragma in (
+                "journal_mode=WAL",
+                f"synchronous={synchronous}",
+                "foreign_keys=ON",
+                f"cache_size=-{SQLITE_CACHE_KIBIBYTES}",
+                "temp_store=MEMORY",
+            ):
+                dbapi_connection.execute(f"PRAGMA {pragma}")
+
+        def begin(connection: Connection) -> None:
+            mode = connection.get_execution_options().get(LOCK_MODE, "DEFERRED")
+            connection.exec_driver_sql(f"BEGIN {mode}")
+
+        sa.event.listen(engine, "connect", prepare)
+        sa.event.listen(engine, "begin", begin)
+        return engine
+
+    def _make_postgres(self) -> sa.Engine:
+        if self.url.get_driver_name() != "psycopg":
+            raise ConfigurationError(
+                f"TOKENBUDGET_DATABASE_URL must start with sqlite:/// or postgresql+psycopg://, not "
+                f"{self.url.drivername}://"
+            )
+        return sa.create_engine(
+            self.url,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC"},
+        )
+
+    @contextmanager
+    def transaction(self, *, is_kept: bool = True) -> Iterator[Session]:
+        """Open a writing transaction; it commits when the block ends and rolls back when the block raises.
+
+        With ``is_kept`` false it is a rehearsal: everything happens, and is then rolled back. Raises Unavailable when the
+        database cannot answer.
+        """
+        with self._connect("IMMEDIATE") as connection:
+            with connection.begin() as transaction, Session(connection) as session:
+                yield session
+                session.flush()
+                if not is_kept:
+                    transaction.rollback()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a snapshot to read from; nothing written in the block is kept."""
+        with self._connect("DEFERRED") as connection:
+            if not self.is_sqlite:
+                connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+            with connection.begin() as transaction, Session(connection) as session:
+                yield session
+                transaction.rollback()
+
+    @contextmanager
+    def locked_connection(self) -> Iterator[Connection]:
+        """Open a writing transaction without a session, for migrations; it commits when the block ends."""
+        with self._connect("IMMEDIATE") as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _connect(self, lock_mode: str) -> Iterator[Connection]:
+        try:
+            with self.engine.connect() as connection:
+                yield connection.execution_options(**{LOCK_MODE: lock_mode})
+        except (OperationalError, InterfaceError) as error:
+            raise Unavailable(f"the database cannot answer: {_first_line(error)}") from error
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def table_of(model: type[SQLModel]) -> sa.Table:
+    """Give the Core table behind a SQLModel class."""
+    table = sa.inspect(model).local_table
+    if not isinstance(table, sa.Table):
+        raise TypeError(f"{model.__name__} is not a table")
+    return table
+
+
+def is_sqlite(session: Session) -> bool:
+    """Tell whether the session talks to SQLite."""
+    return session.connection().dialect.name == "sqlite"
+
+
+def insert_rows(
+    session: Session, model: type[SQLModel], rows: Sequence[Mapping[str, object]]
+) -> None:
+    """Insert the rows in the order given."""
+    if rows:
+        session.connection().execute(sa.insert(table_of(model)), rows)
+
+
+def insert_new_rows(
+    session: Session, model: type[SQLModel], rows: Sequence[Mapping[str, object]]
+) -> int:
+    """Insert the rows that break no unique rule and give how many there were."""
+    if not rows:
+        return 0
+    statement = _dialect_insert(session, table_of(model)).on_conflict_do_nothing()
+    return session.connection().execute(statement, rows).rowcount
+
+
+def add_to_rows(
+    session: Session,
+    model: type[SQLModel],
+    rows: Sequence[Mapping[str, object]],
+    *,
+    added: Sequence[str],
+) -> None:
+    """Insert rows, or add their ``added`` columns to the row that has the same primary key."""
+    if not rows:
+        return
+    table = table_of(model)
+    statement = _dialect_insert(session, table)
+    statement = statement.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns),
+        set_={name: table.c[name] + statement.excluded[name] for name in added},
+    )
+    session.connection().execute(statement, rows)
+
+
+def _dialect_insert(session: Session, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(table) if is_sqlite(session) else postgresql.insert(table)
+
+
+def _require_writable(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data directory {path.parent} cannot be written: {error.strerror}"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    origin = getattr(error, "orig", None) or error
+    return str(origin).strip().splitlines()[0] if str(origin).strip() else type(origin).__name__

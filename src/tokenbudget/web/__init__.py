@@ -1,0 +1,1 @@
+"""Server-rendered pages: views, typed contexts, templates and vendored static files."""

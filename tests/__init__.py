@@ -1,0 +1,1 @@
+"""Tests of tokenbudget. They mirror the package, plus scenarios, contract and bench."""

@@ -1,0 +1,1 @@
+"""The contract with ourselves and with others: house rules, layers, packaging, documentation."""
