@@ -14,6 +14,8 @@ import psycopg
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+pytest_plugins = ("tests.store_fixtures",)
+
 POSTGRES_URL_VARIABLE = "TOKENBUDGET_TEST_POSTGRES_URL"
 DEFAULT_POSTGRES_URL = "postgresql://root@127.0.0.1:5432/test"
 REQUIRE_SERVICES = os.environ.get("TOKENBUDGET_REQUIRE_SERVICES") == "1"

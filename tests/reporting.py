@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from tokenbudget.bootstrap import Services, open_services, prepare_database
 from tokenbudget.domain.budgets import (
     Budget,
     BudgetStanding,
@@ -17,13 +19,17 @@ from tokenbudget.domain.budgets import (
 )
 from tokenbudget.domain.costs import CostRow
 from tokenbudget.domain.periods import Period, Window
+from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.formats.panels import PriceListVersion, UnpricedLine
 from tokenbudget.formats.weekly_parts import CUBE
-from tokenbudget.formats.weekly_report import WeeklyFacts
+from tokenbudget.formats.weekly_report import WeeklyFacts, compose_weekly
+from tokenbudget.services.reports import render_weekly
+from tokenbudget.settings import load_settings, packaged_path
 
 DOLLAR = 10**9
 WEEK = Period(datetime(2026, 11, 9, tzinfo=UTC), datetime(2026, 11, 16, tzinfo=UTC))
 GENERATED_AT = datetime(2026, 11, 16, 6, 0, tzinfo=UTC)
+GOLDEN = packaged_path("reports") / "golden" / "weekly-2026-W46.html"
 CUBE_DEFAULTS: Mapping[str, str | None] = {
     "team": "support",
     "feature": "reply-drafts",
@@ -238,3 +244,20 @@ def _spread(rows: Sequence[CostRow]) -> list[CostRow]:
         parts.append(nanos - sum(parts))
         spread += [make_day_row(team, 9 + day, part) for day, part in enumerate(parts)]
     return spread
+
+
+def render_sample() -> str:
+    """Give the HTML of the sample week."""
+    return render_weekly(compose_weekly(sample_facts()), templates=packaged_path("reports"))
+
+
+def make_services(directory: Path, *, now: datetime, **settings: Any) -> Services:
+    """Give services on an empty embedded ledger in the directory, at a time that stands still."""
+    chosen = load_settings(data_dir=directory, **{"auth": "off", **settings})
+    services = open_services(chosen, clock=lambda: now, price_list=PriceList((), version="none"))
+    prepare_database(services)
+    return services
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(render_sample(), encoding="utf-8")

@@ -27,7 +27,7 @@ MASKED_TEXT: Final = (
     (re.compile(r"(?i)\b(bearer)\s+[\w.~+/=-]+"), rf"\1 {MASK}"),
 )
 # At level info these print the address of every request; that of an alert receiver is a secret.
-QUIET_LOGGERS: Final = ("httpx", "httpcore", "alembic")
+QUIET_LOGGERS: Final = ("httpx", "httpcore", "alembic", "apscheduler")
 # Their runners install handlers of their own, which would print each line a second time.
 REROUTED_LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "apscheduler")
 

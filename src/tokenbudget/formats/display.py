@@ -54,7 +54,8 @@ def nanos_text(nanos: int, currency: str) -> str:
 
 def change_text(change: Amount, currency: str) -> str:
     """Give the signed amount, such as ``+$12.00``; no change is ``$0.00``."""
-    return f"{'+' if change.nanos > 0 and change.cents >= 0 else ''}{money_text(change, currency)}"
+    sign = "+" if (change.cents or change.nanos) > 0 else ""
+    return f"{sign}{money_text(change, currency)}"
 
 
 def cents_text(cents: int, currency: str) -> str:

@@ -1,0 +1,139 @@
+"""What the load generator sends: quota checks and batches of events of one invented company.
+
+Six teams with fifteen features, each on two of eight models, used by two hundred tenants and five
+thousand users, some far more than others. Events happen one after the other, as they do in life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count, cycle
+from random import Random
+
+import msgspec
+
+EVENTS_PER_BATCH = 500
+EVENTS_PER_QUARTER_HOUR = 20_000
+QUARTER_HOUR_SECONDS = 900
+TEAMS, FEATURES, TENANTS, USERS = 6, 15, 200, 5_000
+MODELS = (
+    ("openai", "gpt-5.2"),
+    ("openai", "gpt-5-mini"),
+    ("openai", "gpt-4o"),
+    ("anthropic", "claude-sonnet-4-5"),
+    ("anthropic", "claude-haiku-4-5"),
+    ("google", "gemini-2.5-pro"),
+    ("google", "gemini-2.5-flash"),
+    ("mistral", "mistral-large-latest"),
+)
+MODELS_PER_FEATURE = 2
+PREPARED_BATCHES = 40
+PREPARED_CHECKS = 400
+NUMBER_MARK = b"@@@@@@@@@@"
+TIME_MARK = b"2000-01-01T00:00:00Z"
+START = datetime(2026, 11, 2, tzinfo=UTC)
+SEED = 2026
+
+BUDGETS = """
+[[budget]]
+id = "company"
+limit = "90000000"
+window = "month"
+
+[[budget]]
+id = "teams"
+limit = "9000000"
+window = "month"
+mode = "hard"
+split_by = ["team"]
+
+[[budget]]
+id = "features"
+limit = "9000000"
+window = "week"
+mode = "hard"
+split_by = ["feature"]
+
+[[budget]]
+id = "tenants"
+limit = "900000"
+window = "day"
+mode = "hard"
+split_by = ["tenant"]
+"""
+
+
+def check_bodies() -> Iterator[bytes]:
+    """Give quota checks without end, in a fixed order."""
+    random = Random(SEED)
+    yield from cycle([msgspec.json.encode(_check(random)) for _ in range(PREPARED_CHECKS)])
+
+
+def batch_bodies(first: int) -> Iterator[bytes]:
+    """Give batches of events without end, numbered from ``first``; no event id comes twice."""
+    random = Random(SEED)
+    prepared = [_batch(random) for _ in range(PREPARED_BATCHES)]
+    for number in count(first):
+        seconds = number * EVENTS_PER_BATCH * QUARTER_HOUR_SECONDS // EVENTS_PER_QUARTER_HOUR
+        instant = START + timedelta(seconds=seconds)
+        text = f"{instant:%Y-%m-%dT%H:%M:%SZ}".encode()
+        body = prepared[number % PREPARED_BATCHES].replace(TIME_MARK, text)
+        yield body.replace(NUMBER_MARK, f"{number:010d}".encode())
+
+
+def _check(random: Random) -> dict[str, object]:
+    provider, model, tags = _call(random)
+    return {
+        "tags": tags,
+        "provider": provider,
+        "model": model,
+        "input_tokens": random.randrange(200, 4_000),
+        "max_output_tokens": 800,
+        "service_tier": "standard",
+        "ttl_seconds": 60,
+    }
+
+
+def _batch(random: Random) -> bytes:
+    return msgspec.json.encode([_event(random, index) for index in range(EVENTS_PER_BATCH)])
+
+
+def _event(random: Random, index: int) -> dict[str, object]:
+    provider, model, tags = _call(random)
+    input_tokens = random.randrange(50, 16_000)
+    return {
+        "event_id": f"{NUMBER_MARK.decode()}-{index:04d}",
+        "source": "gateway",
+        "occurred_at": TIME_MARK.decode(),
+        "provider": provider,
+        "model": model,
+        "operation": "chat",
+        "service_tier": "standard",
+        "operation_id": f"op-{random.getrandbits(64):016x}",
+        "trace_id": f"{random.getrandbits(128):032x}",
+        "usage": {
+            "input_tokens": input_tokens,
+            "cached_input_tokens": random.choice((0, input_tokens // 2)),
+            "output_tokens": random.randrange(5, 1_500),
+            "reasoning_tokens": 0,
+            "requests": 1,
+        },
+        "latency_ms": random.randrange(200, 9_000),
+        "tags": {**tags, "user": f"u-{random.randrange(USERS)}"},
+    }
+
+
+def _call(random: Random) -> tuple[str, str, dict[str, str]]:
+    feature = random.randrange(FEATURES)
+    tenant = min(random.randrange(TENANTS), random.randrange(TENANTS))
+    used = (feature + random.randrange(MODELS_PER_FEATURE)) % len(MODELS)
+    provider, model = MODELS[used]
+    tags = {
+        "team": f"team-{feature % TEAMS}",
+        "feature": f"feature-{feature}",
+        "tenant": f"tenant-{tenant}",
+        "environment": "prod",
+        "request_type": "production",
+    }
+    return provider, model, tags
