@@ -1,4 +1,4 @@
-"""Runs migrations on a connection handed in, or on the database of the settings when run from the command line."""
+"""Runs migrations on a connection handed in or, from the command line, on that of the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOCK_TIMEOUT = "SET LOCAL lock_timeout = '10s'"
 
 
 def render_type(kind: str, item: object, _context: object) -> str | bool:
-    """Spell our column types as what they are stored as, so that migrations import nothing of ours."""
+    """Spell our column types as what they are stored as: migrations import nothing of ours."""
     if kind == "type" and isinstance(item, UtcDateTime | Nanos):
         return "sa.BigInteger()"
     if kind == "type" and isinstance(item, AutoString):

@@ -1,7 +1,7 @@
 """Events, checks and budgets with boring defaults, and the ledger driven by them.
 
-Prices are made for working out by hand: of ``acme/plain`` a million input tokens cost one dollar and a million output
-tokens two, so ten thousand input tokens are a cent.
+Prices are made for working out by hand: of ``acme/plain`` a million input tokens cost one dollar
+and a million output tokens two, so ten thousand input tokens are a cent.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ PRICES: Final = make_price_list(
     ),
     version="test-prices",
 )
-"""``plain``; ``stepped`` doubles above 200,000 input tokens; ``caching`` has cache rates; ``dated`` doubled on 15 November;
-``reseller`` sells ``plain`` at twice the price."""
+"""``plain``; ``stepped`` doubles above 200,000 input tokens; ``caching`` has cache rates; ``dated``
+doubled on 15 November; ``reseller`` sells ``plain`` at twice the price."""
 
 
 def cents(count: int) -> dict[str, int]:
@@ -171,7 +171,7 @@ def extend(ledger: Ledger, hold_id: str, *, seconds: int) -> HoldView | Tokenbud
 
 
 def standings(database: Database, *, now: datetime) -> dict[tuple[str, ...], tuple[int, int]]:
-    """Give (settled, held) of every counter of the windows under way, by budget id and split values."""
+    """Give (settled, held) of every counter of the current windows, by budget id and split."""
     return {
         (standing.budget.id, *standing.split): (standing.settled, standing.held)
         for standing in list_standings(database, now=now)

@@ -1,7 +1,7 @@
-"""A migrated, empty ledger for each test, on SQLite and on PostgreSQL, and the services that stand on it.
+"""A migrated, empty ledger for each test, on SQLite and PostgreSQL, and the services upon it.
 
-Migrating takes most of the time, so it is done once an engine: SQLite tests get a copy of a migrated file, PostgreSQL tests
-one database that is emptied before each of them.
+Migrating takes most of the time, so it is done once an engine: SQLite tests get a copy of a
+migrated file, PostgreSQL tests one database that is emptied before each of them.
 """
 
 from __future__ import annotations

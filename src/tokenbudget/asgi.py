@@ -19,9 +19,7 @@ from tokenbudget.web.views import install_pages
 def make_server(services: Services) -> FastAPI:
     """Give the application with its pages, running the jobs while it lives."""
     app = create_app(services)
-    install_pages(
-        app, services, templates=packaged_path("reports"), guard=require_scope("read")
-    )
+    install_pages(app, services, templates=packaged_path("reports"), guard=require_scope("read"))
     writing = app.router.lifespan_context
 
     @asynccontextmanager
@@ -37,7 +35,10 @@ def make_server(services: Services) -> FastAPI:
 
 
 def server_from_environment() -> FastAPI:
-    """Give the application for the settings of the environment: the factory of every worker process."""
+    """Give the application for the settings of the environment.
+
+    The factory of every worker process.
+    """
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     return make_server(open_services(settings))

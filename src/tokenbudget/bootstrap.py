@@ -1,6 +1,9 @@
-"""The composition root: settings become an engine, a clock, a price list and the terms of the ledger.
+"""The composition root.
 
-It is the only place that reads the clock and the only one, beside the commands, that reads settings.
+Settings become an engine, a clock, a price list and the terms of the ledger.
+
+It is the only place that reads the clock and the only one, beside the commands, that reads
+settings.
 """
 
 from __future__ import annotations
@@ -37,7 +40,10 @@ def utc_now() -> datetime:
 
 
 def open_services(
-    settings: Settings, *, clock: Callable[[], datetime] = utc_now, price_list: PriceList | None = None
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    price_list: PriceList | None = None,
 ) -> Services:
     """Give the services of this process; the database is opened and not yet migrated."""
     database = Database(settings.database_url, sqlite_synchronous=settings.sqlite_synchronous)
@@ -46,7 +52,7 @@ def open_services(
 
 
 def prepare_database(services: Services) -> None:
-    """Migrate the database, or only make sure that it is current when migrating on start is switched off."""
+    """Migrate the database, or where that is switched off make sure that it is current."""
     scripts = packaged_path("alembic")
     if services.settings.migrate_on_start:
         migrate(services.database, scripts)

@@ -1,6 +1,9 @@
-"""The schedule: which job runs when, and only in the worker that holds the lease. No logic of any feature.
+"""The schedule: which job runs when, and only in the worker that holds the lease.
 
-Jobs are safe to run twice: expiry resolves a hold once, delivery carries a stable id, a report is written once a week.
+No logic of any feature.
+
+Jobs are safe to run twice: expiry resolves a hold once, delivery carries a stable id, a report is
+written once a week.
 """
 
 from __future__ import annotations
@@ -57,7 +60,11 @@ class Jobs:
             day_of_week=weekday, hour=settings.weekly_report_hour, timezone=settings.timezone
         )
         table = (
-            ("hold_expiry", self.expire_holds, _every(seconds=settings.hold_sweep_interval_seconds)),
+            (
+                "hold_expiry",
+                self.expire_holds,
+                _every(seconds=settings.hold_sweep_interval_seconds),
+            ),
             ("outbox", self.deliver, _every(seconds=settings.outbox_interval_seconds)),
             ("forecasts", self.forecast, _every(seconds=FORECAST_MINUTES * 60)),
             ("weekly_report", self.report_week, weekly),
@@ -110,7 +117,10 @@ class Jobs:
         )
 
     def _guarded(self, name: str, job: Callable[[], None]) -> None:
-        """Run a job if this worker leads; a job that fails is logged and tried again at its next time."""
+        """Run a job if this worker leads.
+
+        A job that fails is logged and tried again at its next time.
+        """
         try:
             leads = lead(
                 self.services.database,

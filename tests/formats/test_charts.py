@@ -60,7 +60,7 @@ def test_a_credit_hangs_from_the_zero_line() -> None:
 
 
 def test_a_part_too_small_to_see_has_no_bar() -> None:
-    chart = draw(DaySeries("a", (1_000_000,)), DaySeries("b", (1,)))
+    chart = draw(DaySeries("a", (1_000_100,)), DaySeries("b", (1,)))
 
     assert [bar.colour for bar in chart.bars] == ["series-1"]
 

@@ -1,4 +1,7 @@
-"""Who is calling and what they may do. It owns the dependencies that handlers ask for; keys live in services/keys.py."""
+"""Who is calling and what they may do. It owns the dependencies that handlers ask for.
+
+Keys live in services/keys.py.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ MAX_CACHED_KEYS: Final = 10_000
 
 @dataclass(slots=True)
 class KeyCache:
-    """Keys recently found valid, each for a few seconds; a revoked key works no longer than that."""
+    """Keys recently found valid, each for a few seconds.
+
+    A revoked key works no longer than that.
+    """
 
     lifetime: timedelta
     found: dict[bytes, tuple[datetime, KeyFacts]] = field(default_factory=dict)
@@ -65,7 +71,10 @@ def services_of(request: Request) -> Services:
 
 
 def authorize(connection: HTTPConnection, scope: str) -> KeyFacts:
-    """Give the caller's key facts; raises Unauthenticated, or Forbidden when the scope is missing."""
+    """Give the caller's key facts.
+
+    Raises Unauthenticated, or Forbidden when the scope is missing.
+    """
     state = state_of(connection)
     if state.services.settings.auth == "off":
         return EVERYBODY

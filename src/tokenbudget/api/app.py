@@ -47,7 +47,8 @@ def create_app(services: Services) -> FastAPI:
     app = FastAPI(title="tokenbudget", version=__version__, lifespan=_writing)
     keys = KeyCache(timedelta(seconds=settings.key_cache_seconds))
     app.state.tokenbudget = AppState(services, writer, keys)
-    # The two hot paths are plain routes, ahead of the framework's: its validation would cost more than the decision.
+    # The two hot paths are plain routes, ahead of the framework's: its validation would cost more
+    # than the decision.
     app.router.routes.insert(0, Route("/v1/quota/check", check_quota, methods=["POST"]))
     app.router.routes.insert(1, Route("/v1/events", record_events, methods=["POST"]))
     for router in (quota.router, budgets.router, costs.router, owners.router, operation.router):
@@ -85,9 +86,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 def _shape_schemas() -> tuple[dict[str, Any], dict[type, dict[str, Any]]]:
     shapes = [CheckShape, EventShape]
-    references, schemas = msgspec.json.schema_components(
-        shapes, ref_template=SCHEMA_PATH
-    )
+    references, schemas = msgspec.json.schema_components(shapes, ref_template=SCHEMA_PATH)
     return schemas, dict(zip(shapes, references, strict=True))
 
 

@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Annotated, Any, Final
 
 from fastapi import Depends
-
 from starlette.requests import Request
 
 from tokenbudget.domain.errors import MalformedBody, TooLarge, UnsupportedMediaType
@@ -56,7 +55,7 @@ def _gunzip(body: bytes, limit: int) -> bytes:
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """Give the JSON object of the body with its decimals exact, which the framework's own reader would make floats."""
+    """Give the JSON object of the body with exact decimals, where the framework would read floats."""
     body = await read_body(request, limit=MAX_OBJECT_BYTES)
     try:
         value = json.loads(body, parse_float=Decimal)

@@ -57,7 +57,9 @@ def show_budget(budget_id: str, services: ServicesIn) -> dict[str, Any]:
 )
 def put_budget(budget_id: str, body: ObjectBody, services: ServicesIn) -> dict[str, Any]:
     """Make a new version of a budget, or the first one."""
-    draft = parse_budget({"id": budget_id, **body}, where="budget", timezone=services.settings.timezone)
+    draft = parse_budget(
+        {"id": budget_id, **body}, where="budget", timezone=services.settings.timezone
+    )
     if draft.id != budget_id:
         raise InvalidInput(f"id {draft.id!r} differs from the path's {budget_id!r}", field="id")
     changes = apply_budgets(services.database, [draft], now=services.clock())

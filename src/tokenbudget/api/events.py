@@ -28,7 +28,8 @@ async def record_events(request: Request) -> Response:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in JSON_TYPES and content_type not in NDJSON_TYPES:
         raise UnsupportedMediaType(
-            f"Content-Type {content_type!r} is not supported; use application/json or application/x-ndjson"
+            f"Content-Type {content_type!r} is not supported; use application/json or "
+            "application/x-ndjson"
         )
     body = await read_body(request, limit=settings.max_body_bytes)
     items = split_body(body, content_type=content_type, max_items=settings.max_items)

@@ -53,9 +53,7 @@ def show_selfcheck(services: ServicesIn) -> dict[str, Any]:
     }
 
 
-@router.get(
-    "/v1/alerts", operation_id="list_alerts", dependencies=[Depends(require_scope("read"))]
-)
+@router.get("/v1/alerts", operation_id="list_alerts", dependencies=[Depends(require_scope("read"))])
 def show_alerts(
     services: ServicesIn, limit: Annotated[int, Query(ge=1, le=MAX_ALERTS)] = 100
 ) -> dict[str, Any]:

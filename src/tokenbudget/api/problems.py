@@ -1,4 +1,7 @@
-"""Errors on the wire: RFC 9457 problem+json with a stable code. The one place that turns errors into answers."""
+"""Errors on the wire: RFC 9457 problem+json with a stable code.
+
+The one place that turns errors into answers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``/v1/quota``: the check and what may happen to its hold. The check is a thin route before the group-commit writer."""
+"""``/v1/quota``: the check and what may happen to its hold.
+
+The check is a thin route before the group-commit writer.
+"""
 
 from __future__ import annotations
 
@@ -86,14 +89,17 @@ def _describe_hold(hold: HoldView) -> dict[str, Any]:
 
 
 def quota_headers(answer: dict[str, Any], now: datetime) -> dict[str, str]:
-    """Give RateLimit and RateLimit-Policy of the binding budget (draft-ietf-httpapi-ratelimit-headers-10).
+    """Give the binding budget's headers (draft-ietf-httpapi-ratelimit-headers-10).
 
-    Money is counted in whole micro-units of the currency, rounded towards less; Retry-After only on a denial.
+    Money is counted in whole micro-units of the currency, rounded towards less; Retry-After only on
+    a denial.
     """
     binding = answer["binding"]
     if binding is None:
         return {}
-    seconds_left = max(0, int((parse_instant(binding["resets_at"], field="resets_at") - now).total_seconds()))
+    seconds_left = max(
+        0, int((parse_instant(binding["resets_at"], field="resets_at") - now).total_seconds())
+    )
     unit = "micro-" + answer["currency"].lower() if binding["unit"] == "money" else binding["unit"]
     limit = _countable(binding["limit"], binding["unit"])
     left = max(0, _countable(binding["headroom"], binding["unit"]))

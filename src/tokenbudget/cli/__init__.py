@@ -1,4 +1,7 @@
-"""The commands. It owns how they are named and how an error leaves the process; each feature has its own module."""
+"""The commands. It owns how they are named and how an error leaves the process.
+
+Each feature has its own module.
+"""
 
 from __future__ import annotations
 

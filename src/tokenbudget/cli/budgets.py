@@ -57,7 +57,10 @@ def status(as_json: JsonOption = False) -> None:
 def standing_row(
     standing: BudgetStanding, *, currency: str, is_exact: bool
 ) -> dict[str, str | None]:
-    """Give the row that shows a standing: exact quantities for programs, rounded ones for people."""
+    """Give the row that shows a standing.
+
+    Exact quantities for programs, rounded ones for people.
+    """
     unit = standing.budget.unit
 
     def show(quantity: int) -> str:
@@ -75,7 +78,9 @@ def standing_row(
         "held": show(standing.held),
         "headroom": show(standing.headroom),
         "forecast": None if forecast is None else show(forecast),
-        "resets_at": format_instant(standing.period.end) if standing.period.end < FAR_FUTURE else None,
+        "resets_at": format_instant(standing.period.end)
+        if standing.period.end < FAR_FUTURE
+        else None,
     }
 
 

@@ -1,4 +1,7 @@
-"""How commands speak: tables or JSON on stdout, progress on stderr. It owns no logic of any feature."""
+"""How commands speak: tables or JSON on stdout, progress on stderr.
+
+It owns no logic of any feature.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ RIGHT_ALIGNED_ENDINGS = (
 
 
 def stdout() -> Console:
-    """Give a console on the current standard output (looked up late, so that tests can capture it)."""
+    """Give a console on the current standard output, looked up late so that it can be captured."""
     is_terminal = sys.stdout.isatty()
     return Console(file=sys.stdout, width=None if is_terminal else PIPED_WIDTH)
 
@@ -39,7 +42,10 @@ def print_rows(
     as_json: bool,
     columns: Sequence[str] | None = None,
 ) -> None:
-    """Print rows as a table, or as one JSON array when ``as_json``; columns default to the first row's keys."""
+    """Print rows as a table, or as one JSON array when ``as_json``.
+
+    Columns default to the first row's keys.
+    """
     if as_json:
         print(json.dumps([dict(row) for row in rows], default=str))
         return
@@ -59,7 +65,10 @@ def _is_numeric_column(rows: Sequence[Mapping[str, object]], name: str) -> bool:
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on stderr while the block runs; the value given advances it by a count."""
+    """Show a progress bar on stderr while the block runs.
+
+    The value given advances it by a count.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

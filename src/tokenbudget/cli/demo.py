@@ -50,7 +50,7 @@ def demo(
     data_dir: Annotated[Path | None, typer.Option(help="Where the demo keeps its data")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
-    """Replay real LLM traffic into a fresh ledger, print where the money went, and serve the dashboard."""
+    """Replay real LLM traffic into a fresh ledger, print where the money went, serve it."""
     directory = data_dir or load_settings().data_dir / "demo"
     settings = load_settings(
         data_dir=directory,
@@ -73,7 +73,9 @@ def demo(
     _print_outcome(services, now, as_json=as_json)
     stdout().print(f"\n{PROVENANCE}\n\nWeekly report: {report}")
     if no_serve:
-        stdout().print(f"Dashboard: tokenbudget demo serves it on http://{settings.host}:{settings.port}")
+        stdout().print(
+            f"Dashboard: tokenbudget demo serves it on http://{settings.host}:{settings.port}"
+        )
         return
     stdout().print(f"Dashboard: http://{settings.host}:{settings.port}  (Ctrl-C ends it)")
     serve_with(settings, services)
@@ -192,5 +194,3 @@ def _cost_rows(services: Services, now: datetime, dimension: str) -> list[dict[s
 def _reach(now: datetime) -> Period:
     day = quarter_hour_at(now).replace(hour=0, minute=0)
     return Period(day - REPLAY_REACH, day + timedelta(days=1))
-
-

@@ -1,4 +1,7 @@
-"""``events import``: files of usage events into the ledger, with the same answers per item as the API."""
+"""``events import``.
+
+Files of usage events into the ledger, with the same answers per item as the API.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ def import_events(
     files: Annotated[list[str], typer.Argument(help="JSONL, CSV or Parquet; - is JSONL on stdin")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
-    """Import files of usage events; importing a file again changes nothing. Exits 1 when rows were rejected."""
+    """Import files of usage events; importing a file again changes nothing.
+
+    Exits 1 when rows were rejected.
+    """
     services = started()
     ledger = make_ledger(services)
     outcomes = [_import_file(services, ledger, name) for name in files]

@@ -58,8 +58,10 @@ def revoke_one(key_id: Annotated[str, typer.Argument(help="The key's id")]) -> N
     """Revoke a key for good."""
     services = started()
     revoke(services.database, key_id, now=services.clock())
-    print(f"key {key_id} is revoked; workers stop accepting it within "
-          f"{services.settings.key_cache_seconds} s")
+    print(
+        f"key {key_id} is revoked; workers stop accepting it within "
+        f"{services.settings.key_cache_seconds} s"
+    )
 
 
 def _pair(pin: str) -> tuple[str, str]:

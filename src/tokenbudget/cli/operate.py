@@ -21,7 +21,10 @@ database_app = typer.Typer(help="The database.", no_args_is_help=True)
 
 
 def run_selfcheck(as_json: JsonOption = False) -> None:
-    """Compare every derived figure with the rows it is derived from. Exits 1 when something differs."""
+    """Compare every derived figure with the rows it is derived from.
+
+    Exits 1 when something differs.
+    """
     services = started()
     findings = selfcheck(services.database)
     rows = [

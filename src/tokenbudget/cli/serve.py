@@ -30,7 +30,10 @@ def serve(
 
 
 def serve_with(settings: Settings, services: Services) -> None:
-    """Serve until interrupted, with a database that is current; prints the first admin key of an empty one."""
+    """Serve until interrupted, with a database that is current.
+
+    Prints the first admin key of an empty one.
+    """
     require_free_port(settings.host, settings.port)
     if settings.auth == "keys":
         key = create_first_key(services.database, now=services.clock())

@@ -1,4 +1,7 @@
-"""What every command begins with: settings, logging, services and, where it needs one, a current database."""
+"""What every command begins with.
+
+Settings, logging, services and, where it needs one, a current database.
+"""
 
 from __future__ import annotations
 

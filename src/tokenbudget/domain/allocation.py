@@ -1,7 +1,10 @@
-"""Which owner bears a usage. It owns the order in which tags are resolved; it refuses to guess a team.
+"""Which owner bears a usage. It owns the order in which tags are resolved.
 
-Each dimension is taken from the first step that knows it: pinned by the API key, given by the caller, the owners registry
-(a feature's team). What nobody knows of the team is ``unallocated``, which is an owner like any other.
+It refuses to guess a team.
+
+Each dimension is taken from the first step that knows it: pinned by the API key, given by the
+caller, the owners registry (a feature's team). What nobody knows of the team is ``unallocated``,
+which is an owner like any other.
 """
 
 from __future__ import annotations
@@ -48,7 +51,8 @@ class CallFacts(NamedTuple):
 class DimensionSet:
     """One combination of resolved dimensions; ``tags`` holds what is no dimension of its own.
 
-    ``resolved_by`` tells the step that gave each tag: ``pinned``, ``caller``, ``registry`` or ``unallocated``.
+    ``resolved_by`` tells the step that gave each tag: ``pinned``, ``caller``, ``registry`` or
+    ``unallocated``.
     """
 
     team: str
@@ -69,7 +73,10 @@ class DimensionSet:
     resolved_by: Mapping[str, str] = field(default_factory=dict)
 
     def value(self, dimension: str) -> str | None:
-        """Give the value of a dimension, of ``tag:<name>`` or of a bare tag name; None when it has none."""
+        """Give the value of a dimension, of ``tag:<name>`` or of a bare tag name.
+
+        None when it has none.
+        """
         if dimension in DIMENSIONS:
             value: str | None = getattr(self, dimension)
             return value
@@ -86,8 +93,8 @@ def allocate(
 ) -> tuple[DimensionSet, dict[str, str]]:
     """Give the dimension set of a call and the tags that stay on its usage row alone.
 
-    ``feature_teams`` is the registry's team of each feature; ``unrolled`` names the tags that have too many values to be
-    dimensions.
+    ``feature_teams`` is the registry's team of each feature; ``unrolled`` names the tags that have
+    too many values to be dimensions.
     """
     tags = {**given, **pinned}
     resolved_by = {name: "pinned" if name in pinned else "caller" for name in sorted(tags)}
@@ -97,7 +104,12 @@ def allocate(
         resolved_by["team"] = "registry" if registered else UNALLOCATED
     others = {name: tags[name] for name in sorted(tags) if name not in TAG_DIMENSIONS}
     dimensions = DimensionSet(
-        **{name: tags[name] for name in TAG_DIMENSIONS if name in tags},
+        team=tags["team"],
+        feature=tags.get("feature"),
+        tenant=tags.get("tenant"),
+        request_type=tags.get("request_type"),
+        environment=tags.get("environment"),
+        prompt_version=tags.get("prompt_version"),
         **call._asdict(),
         tags={name: value for name, value in others.items() if name not in unrolled},
         resolved_by={name: step for name, step in resolved_by.items() if name not in unrolled},

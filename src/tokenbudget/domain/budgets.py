@@ -1,6 +1,9 @@
-"""What a budget is, what it matches and when it is used up. It owns windows, headroom, crossings and the forecast.
+"""What a budget is, what it matches and when it is used up.
 
-It refuses to store or fetch anything: counters are handed in, locked by the caller, and decided on in memory.
+It owns windows, headroom, crossings and the forecast.
+
+It refuses to store or fetch anything: counters are handed in, locked by the caller, and decided on
+in memory.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ class BudgetWindow:
     timezone: str = "UTC"
 
     def period_at(self, instant: datetime) -> Period | None:
-        """Give the window that holds the instant, or None when the instant is outside a fixed range."""
+        """Give the window that holds the instant, None outside of a fixed range."""
         if self.calendar is not None:
             return window_at(self.calendar, instant, self.timezone)
         return self.fixed if self.fixed is not None and self.fixed.contains(instant) else None
@@ -67,11 +70,13 @@ class BudgetWindow:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One version of a budget. ``limit`` and ``overdraft`` are nanos, tokens or requests; thresholds basis points.
+    """One version of a budget. ``limit`` and ``overdraft`` are nanos, tokens or requests.
 
-    ``counting_version`` is the version in which selector, split, unit or window last changed: counters belong to it.
-    A window that was under way when counting began starts from what it already holds, or from zero when
-    ``counts_from_window`` is false.
+    Thresholds basis points.
+
+    ``counting_version`` is the version in which selector, split, unit or window last changed:
+    counters belong to it. A window that was under way when counting began starts from what it
+    already holds, or from zero when ``counts_from_window`` is false.
     """
 
     id: str
@@ -107,11 +112,14 @@ class Budget:
         return self.valid_from <= instant and (self.valid_to is None or instant < self.valid_to)
 
     def period_counted_at(self, instant: datetime) -> Period | None:
-        """Give the window in which usage of this instant counts; None when it does not count at all."""
-        if self.valid_to is not None and instant >= self.valid_to:
-            return None
+        """Give the window in which usage of this instant counts; None when it does not count at all.
+
+        A window counts as a whole as soon as the budget is valid at some time in it.
+        """
         period = self.window.period_at(instant)
-        return period if period is not None and period.end > self.valid_from else None
+        if period is None or period.end <= self.valid_from:
+            return None
+        return period if self.valid_to is None or period.start < self.valid_to else None
 
 
 @dataclass(slots=True)
@@ -207,11 +215,14 @@ def forecast_at_end(
     hourly_history: Mapping[datetime, int],
     history_start: datetime,
 ) -> int | None:
-    """Give what the window is expected to end at: what is committed plus the usual burn of each hour that is left.
+    """Give what the window is expected to end at.
 
-    The burn of an hour is the median of the same weekday and hour (UTC) since ``history_start``, at most four weeks back.
-    ``hourly_history`` maps the start of each UTC hour to what was spent in it; hours without spend may be missing and count
-    as zero. None when there is less than one hour of history or the window has no end.
+    What is committed plus the usual burn of each hour that is left.
+
+    The burn of an hour is the median of the same weekday and hour (UTC) since ``history_start``, at
+    most four weeks back. ``hourly_history`` maps the start of each UTC hour to what was spent in
+    it; hours without spend may be missing and count as zero. None when there is less than one hour
+    of history or the window has no end.
     """
     first_hour = _hour_of(max(history_start, now - FORECAST_HISTORY))
     current_hour = _hour_of(now)

@@ -1,8 +1,11 @@
-"""Quota set aside for a call. It owns what a check asks, what it is answered and how a hold may end.
+"""Quota set aside for a call.
 
-    check -> held --(usage names it)--> settled
-              |--- release ----------> released
-              '--- ttl and grace ----> expired --(late usage)--> settled_late
+It owns what a check asks, what it is answered and how a hold may end.
+
+check -> held --(usage names it)--> settled
+          |--- release ----------> released
+          '--- ttl and grace ----> expired --(late usage)--> settled_late
+
 """
 
 from __future__ import annotations
@@ -43,7 +46,10 @@ SETTLED_FROM: Final = {
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
-    """One quota check as asked; ``estimate_nanos`` overrides rating. Tokens are None when unsaid."""
+    """One quota check as asked; ``estimate_nanos`` overrides rating.
+
+    Tokens are None when unsaid.
+    """
 
     tags: Mapping[str, str]
     provider: str
@@ -84,7 +90,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The budget that has least room, with its counter as it stood before this check was granted."""
+    """The budget that has least room, with its counter as it stands with this answer."""
 
     budget: Budget
     settled: int
@@ -137,8 +143,9 @@ def settled_state(state: str) -> HoldState | None:
 def judge(demand: Demand, accounts: Sequence[Account]) -> Verdict:
     """Give what these budgets say of the demand. Nothing moves.
 
-    Every hard budget must have room for the whole demand; a soft one only warns; a shadow one is silent. The binding
-    budget is the refusing one with least room, else the one with least room left.
+    Every hard budget must have room for the whole demand; a soft one only warns; a shadow one is
+    silent. The binding budget is the refusing one with least room, else the one with least room
+    left.
     """
     verdict = Verdict()
     for account in accounts:

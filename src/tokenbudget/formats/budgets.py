@@ -1,11 +1,14 @@
-"""Budgets as the API and ``budgets.toml`` spell them (contract: Budgets): one model, the same words in both."""
+"""Budgets as the API and ``budgets.toml`` spell them (contract: Budgets).
+
+One model, the same words in both.
+"""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
@@ -21,10 +24,13 @@ from tokenbudget.domain.budgets import (
     Unit,
 )
 from tokenbudget.domain.errors import InvalidInput
-from tokenbudget.domain.money import format_nanos, parse_nanos
+from tokenbudget.domain.money import format_nanos, parse_decimal, parse_nanos
 from tokenbudget.domain.periods import Period, Window, format_instant, parse_instant, zone
+from tokenbudget.formats.wire import find_nul_field, plain_fault
 
 MAX_THRESHOLDS: Final = 20
+MAX_THRESHOLD: Final = 100
+MAX_COUNT: Final = 10**18
 UNSUPPORTED_SELECTORS: Final = frozenset({"owner", "cost_center"})
 LATER_WINDOWS: Final = ("rolling:", "operation")
 
@@ -34,7 +40,8 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[A-Z
 class BudgetShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The wire shape of one budget; only id, limit and window are required.
 
-    Quantities are text, integers or decimals, and times text or TOML's own: unions that are told apart further in.
+    Quantities are text, integers or decimals, and times text or TOML's own: unions that are told
+    apart further in.
     """
 
     id: Name
@@ -63,7 +70,10 @@ class BudgetShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class BudgetDraft:
-    """A budget as written, before the ledger gives it a version; ``valid_from`` None means from now."""
+    """A budget as written, before the ledger gives it a version.
+
+    ``valid_from`` None means from now.
+    """
 
     id: str
     selector: Mapping[str, frozenset[str]]
@@ -85,16 +95,24 @@ class BudgetDraft:
 
 
 def parse_budgets_toml(text: str, *, file_name: str, timezone: str) -> list[BudgetDraft]:
-    """Give the budgets of a file of ``[[budget]]`` tables; raises InvalidInput naming file, budget and field."""
+    """Give the budgets of a file of ``[[budget]]`` tables.
+
+    Raises InvalidInput naming file, budget and field.
+    """
     try:
         document = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file_name}: not TOML: {error}") from None
     unknown = sorted(set(document) - {"budget"})
     if unknown:
-        raise InvalidInput(f"{file_name}: {unknown[0]!r} is not known; budgets are [[budget]] tables")
+        raise InvalidInput(
+            f"{file_name}: {unknown[0]!r} is not known; budgets are [[budget]] tables"
+        )
+    entries = document.get("budget", [])
+    if not isinstance(entries, list):
+        raise InvalidInput(f"{file_name}: budgets are [[budget]] tables, with two brackets")
     drafts: dict[str, BudgetDraft] = {}
-    for number, entry in enumerate(document.get("budget", []), start=1):
+    for number, entry in enumerate(entries, start=1):
         draft = parse_budget(entry, where=f"{file_name}: budget {number}", timezone=timezone)
         if draft.id in drafts:
             raise InvalidInput(f"{file_name}: budget {number}: id {draft.id!r} is used twice")
@@ -107,7 +125,7 @@ def parse_budget(entry: object, *, where: str, timezone: str) -> BudgetDraft:
     try:
         shape = msgspec.convert(entry, BudgetShape)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"{where}: {_plain(str(error))}") from None
+        raise InvalidInput(f"{where}: {plain_fault(error, 'budget')}") from None
     try:
         return _draft_of(shape, timezone)
     except InvalidInput as error:
@@ -139,7 +157,10 @@ def describe_budget(budget: Budget | BudgetDraft) -> dict[str, Any]:
 
 
 def format_quantity(quantity: int, unit: Unit) -> str:
-    """Give a limit, settled or held as text: a decimal amount for money, an integer for tokens and requests."""
+    """Give a limit, settled or held as text.
+
+    A decimal amount for money, an integer for tokens and requests.
+    """
     return format_nanos(quantity) if unit is Unit.MONEY else str(quantity)
 
 
@@ -213,24 +234,33 @@ def _require_countable(name: str, field: str) -> None:
 def _quantity_of(value: object, unit: Unit, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise InvalidInput(f"{field} {value!r} is not a decimal number", field=field)
-    nanos = parse_nanos(value, field=field)
-    if nanos < 0:
-        raise InvalidInput(f"{field} {value} is negative", field=field)
     if unit is Unit.MONEY:
-        return nanos
-    whole, fraction = divmod(nanos, parse_nanos(1))
-    if fraction:
+        quantity = parse_nanos(value, field=field)
+    else:
+        quantity = _count_of(parse_decimal(value, field=field), unit, field)
+    if quantity < 0:
+        raise InvalidInput(f"{field} {value} is negative", field=field)
+    return quantity
+
+
+def _count_of(value: Decimal, unit: Unit, field: str) -> int:
+    if abs(value) > MAX_COUNT:
+        raise InvalidInput(f"{field} {value} is above {MAX_COUNT}", field=field)
+    if value % 1:
         raise InvalidInput(f"{field} {value} must be a whole number of {unit.value}", field=field)
-    return whole
+    return int(value)
 
 
 def _thresholds_of(thresholds: tuple[Decimal, ...]) -> tuple[int, ...]:
     basis_points = []
     for threshold in thresholds:
-        scaled = threshold * BASIS_POINTS
-        if not threshold.is_finite() or scaled != int(scaled) or not 0 < scaled <= 100 * BASIS_POINTS:
-            raise InvalidInput(f"threshold {threshold} must be above 0, at most 100, in steps of 0.0001")
-        basis_points.append(int(scaled))
+        in_range = threshold.is_finite() and 0 < threshold <= MAX_THRESHOLD
+        if not in_range or threshold * BASIS_POINTS % 1:
+            raise InvalidInput(
+                f"threshold {threshold} must be above 0, at most {MAX_THRESHOLD}, "
+                "in steps of 0.0001"
+            )
+        basis_points.append(int(threshold * BASIS_POINTS))
     return tuple(sorted(set(basis_points)))
 
 
@@ -249,22 +279,23 @@ def _range_bound(text: str, timezone: str) -> datetime:
         value = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidInput(f"window bound {text!r} is not a date or time", field="window") from None
-    return value if value.tzinfo is not None else value.replace(tzinfo=zone(timezone))
+    bound = value if value.tzinfo is not None else value.replace(tzinfo=zone(timezone))
+    if not LIFETIME.start <= bound <= LIFETIME.end:
+        raise InvalidInput(f"window bound {text!r} is out of range", field="window")
+    return bound.astimezone(UTC)
 
 
 def _instant_of(value: object, field: str) -> datetime | None:
     if value is None:
         return None
-    return parse_instant(str(value) if isinstance(value, str) else _iso(value), field=field)
-
-
-def _iso(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else repr(value)
+    if not isinstance(value, str | date):
+        raise InvalidInput(f"{field} must be a time, not {type(value).__name__}", field=field)
+    instant = parse_instant(str(value), field=field)
+    if not LIFETIME.contains(instant):
+        raise InvalidInput(f"{field} {value} is out of range", field=field)
+    return instant
 
 
 def _one_or_list(values: frozenset[str]) -> str | list[str]:
     return next(iter(values)) if len(values) == 1 else sorted(values)
 
-
-def _plain(message: str) -> str:
-    return message.replace("`$.", "`").replace("`$", "`budget")

@@ -1,7 +1,10 @@
-"""Files of usage events: JSONL, CSV and Parquet, read in bounded pieces and turned into the wire shape of events.
+"""Files of usage events.
 
-A table's column is a field of the event (``model``), a unit (``input_tokens`` or ``usage.input_tokens``) or a tag (``team``
-or ``tags.anything``). Cells that are empty are absent, never zero.
+JSONL, CSV and Parquet, read in bounded pieces and turned into the wire shape of events.
+
+A table's column is a field of the event (``model``), a unit (``input_tokens`` or
+``usage.input_tokens``) or a tag (``team`` or ``tags.anything``). Cells that are empty are absent,
+never zero.
 """
 
 from __future__ import annotations
@@ -27,7 +30,10 @@ Setter = Callable[[dict[str, Any], object], None]
 
 
 def read_events(path: Path, door: Door) -> Iterator[list[ParsedItem]]:
-    """Give the events of a file in pieces of a few thousand, by its suffix; raises BadFile naming file, row and rule."""
+    """Give the events of a file in pieces of a few thousand, by its suffix.
+
+    Raises BadFile naming file, row and rule.
+    """
     suffix = path.suffix.lower()
     if suffix in JSONL_SUFFIXES:
         with _opened(path) as lines:

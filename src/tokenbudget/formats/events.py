@@ -1,7 +1,9 @@
-"""Usage events as the HTTP API and imported files spell them (contract: Events). It owns the wire shape and its errors.
+"""Usage events as the HTTP API and imported files spell them (contract: Events).
 
-It refuses to know prices, budgets or what is already in the ledger. One bad item becomes a ``Rejection``; it never spoils
-its neighbours.
+It owns the wire shape and its errors.
+
+It refuses to know prices, budgets or what is already in the ledger. One bad item becomes a
+``Rejection``; it never spoils its neighbours.
 """
 
 from __future__ import annotations
@@ -17,13 +19,16 @@ import msgspec
 
 from tokenbudget.domain.errors import InvalidInput, MalformedBody, TooLarge
 from tokenbudget.domain.money import MAX_NANOS, decimal_to_nanos
-from tokenbudget.domain.usage import Basis, UsageEvent, find_fault
+from tokenbudget.domain.periods import EPOCH, format_instant
+from tokenbudget.domain.usage import Basis, UsageEvent, UsageFault, find_fault
 from tokenbudget.formats.provider_usage import normalise
+from tokenbudget.formats.wire import NUL_ESCAPE, UNREADABLE, find_nul_field, plain_fault
 from tokenbudget.tokens import count_tokens
 
 DEFAULT_SOURCE: Final = "api"
 NDJSON_TYPES: Final = frozenset({"application/x-ndjson", "application/jsonl"})
 MAX_TAGS: Final = 64
+MAX_UNIT_EXPONENT: Final = 18
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Words = Annotated[str, msgspec.Meta(max_length=256)]
@@ -63,7 +68,10 @@ class EventShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why one item of a batch was not accepted; ``code`` is stable, ``detail`` names the field and the rule."""
+    """Why one item of a batch was not accepted.
+
+    ``code`` is stable, ``detail`` names the field and the rule.
+    """
 
     index: int
     event_id: str | None
@@ -91,7 +99,8 @@ _canonical_encoder = msgspec.json.Encoder(order="deterministic")
 def split_body(body: bytes, *, content_type: str, max_items: int) -> Sequence[RawItem]:
     """Give the items of a body: one object, an array, or one object a line.
 
-    Raises MalformedBody when the body is no JSON at all and TooLarge when it holds more than ``max_items``.
+    Raises MalformedBody when the body is no JSON at all and TooLarge when it holds more than
+    ``max_items``.
     """
     stripped = body.lstrip()
     if not stripped:
@@ -116,7 +125,7 @@ def parse_items(items: Sequence[RawItem], door: Door) -> list[ParsedItem]:
             shape = _shape_decoder.decode(item)
         except msgspec.ValidationError as error:
             parsed.append(_invalid_shape(index, item, error))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             parsed.append(Rejection(index, None, "malformed_json", str(error)))
         else:
             parsed.append(_to_event(shape, index, door))
@@ -132,7 +141,7 @@ def parse_objects(rows: Sequence[Mapping[str, object]], door: Door) -> list[Pars
         except msgspec.ValidationError as error:
             event_ref = row.get("event_id")
             named = event_ref if isinstance(event_ref, str) else None
-            parsed.append(_rejection_of(index, named, str(error)))
+            parsed.append(_rejection_of(index, named, error))
         else:
             parsed.append(_to_event(shape, index, door))
     return parsed
@@ -141,14 +150,14 @@ def parse_objects(rows: Sequence[Mapping[str, object]], door: Door) -> list[Pars
 def _decode_array(body: bytes) -> list[msgspec.Raw]:
     try:
         return _raw_list_decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise MalformedBody(f"the body is not JSON: {error}") from None
 
 
 def _require_json(body: bytes) -> None:
     try:
         value = msgspec.json.decode(body, type=msgspec.Raw)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise MalformedBody(f"the body is not JSON: {error}") from None
     if bytes(value)[:1] != b"{":
         raise MalformedBody("the body is not an event: send an object or an array of objects")
@@ -158,16 +167,17 @@ def _invalid_shape(index: int, item: RawItem, error: msgspec.ValidationError) ->
     event_ref = None
     try:
         event_ref = msgspec.json.decode(item, type=_EventIdOnly).event_id
-    except msgspec.DecodeError:
+    except UNREADABLE:
         pass
-    return _rejection_of(index, event_ref, str(error))
+    return _rejection_of(index, event_ref, error)
 
 
 class _EventIdOnly(msgspec.Struct):
     event_id: str | None = None
 
 
-def _rejection_of(index: int, event_ref: str | None, message: str) -> Rejection:
+def _rejection_of(index: int, event_ref: str | None, error: msgspec.ValidationError) -> Rejection:
+    message = plain_fault(error, "event")
     if "timezone component" in message:
         code = "naive_timestamp"
     elif "unknown field" in message:
@@ -176,7 +186,7 @@ def _rejection_of(index: int, event_ref: str | None, message: str) -> Rejection:
         code = "missing_field"
     else:
         code = "invalid_field"
-    return Rejection(index, event_ref, code, message.replace("`$.", "`").replace("`$", "`event"))
+    return Rejection(index, event_ref, code, message)
 
 
 def _to_event(shape: EventShape, index: int, door: Door) -> ParsedItem:
@@ -186,21 +196,44 @@ def _to_event(shape: EventShape, index: int, door: Door) -> ParsedItem:
             detail = "event_id is missing and no Idempotency-Key header was given"
             return Rejection(index, None, "missing_field", detail)
         event_ref = f"{door.idempotency_key}:{index}"
-    if shape.occurred_at > door.now + door.future_tolerance:
-        limit = int(door.future_tolerance.total_seconds())
-        detail = f"occurred_at {shape.occurred_at.isoformat()} is over {limit} s ahead of now"
-        return Rejection(index, event_ref, "occurred_in_future", detail)
     try:
         measured = _measure(shape)
     except InvalidInput as error:
         return Rejection(index, event_ref, "usage_invalid", error.detail)
-    fault = find_fault(measured.quantities)
+    content = _canonical_encoder.encode(shape)
+    fault = (
+        _time_fault(shape.occurred_at, door)
+        or find_fault(measured.quantities)
+        or _field_fault(shape, content)
+    )
     if fault is not None:
         return Rejection(index, event_ref, fault.code, fault.detail)
-    reported = _reported_nanos(shape)
-    if reported is not None and abs(reported) > MAX_NANOS:
-        return Rejection(index, event_ref, "invalid_field", "reported_cost is out of range")
-    return _build_event(shape, event_ref, measured, reported)
+    return _build_event(shape, event_ref, measured, content)
+
+
+def _time_fault(occurred_at: datetime, door: Door) -> UsageFault | None:
+    if occurred_at > door.now + door.future_tolerance:
+        limit = int(door.future_tolerance.total_seconds())
+        detail = f"occurred_at {occurred_at.isoformat()} is over {limit} s ahead of now"
+        return UsageFault("occurred_in_future", detail)
+    if occurred_at < EPOCH:
+        detail = f"occurred_at {occurred_at.isoformat()} is before {format_instant(EPOCH)}"
+        return UsageFault("invalid_field", detail)
+    return None
+
+
+def _field_fault(shape: EventShape, content: bytes) -> UsageFault | None:
+    """Give why a field cannot be stored; ``content`` is the shape as JSON."""
+    if shape.reported_cost is not None and not _fits_nanos(shape.reported_cost):
+        return UsageFault("invalid_field", "reported_cost is out of range")
+    name = find_nul_field(shape) if NUL_ESCAPE in content else None
+    return None if name is None else UsageFault("invalid_field", f"{name} holds a NUL character")
+
+
+def _fits_nanos(amount: Decimal) -> bool:
+    if not amount.is_finite() or amount.adjusted() > MAX_UNIT_EXPONENT:
+        return False
+    return abs(decimal_to_nanos(amount)) <= MAX_NANOS
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +248,9 @@ class _Measured:
 
 def _measure(shape: EventShape) -> _Measured:
     """Give the quantities from the one of usage, provider_usage and text that is there."""
-    given = [name for name in ("usage", "provider_usage", "text") if getattr(shape, name) is not None]
+    given = [
+        name for name in ("usage", "provider_usage", "text") if getattr(shape, name) is not None
+    ]
     if len(given) != 1:
         found = " and ".join(given) if given else "none"
         raise InvalidInput(f"exactly one of usage, provider_usage, text is needed; found {found}")
@@ -237,21 +272,14 @@ def _measure(shape: EventShape) -> _Measured:
     return _Measured({"input_tokens": estimate.tokens}, Basis.ESTIMATED, flags)
 
 
-def _reported_nanos(shape: EventShape) -> int | None:
-    if shape.reported_cost is None:
-        return None
-    if not shape.reported_cost.is_finite() or shape.reported_cost.adjusted() > 18:
-        return MAX_NANOS + 1
-    return decimal_to_nanos(shape.reported_cost)
-
-
 def _build_event(
-    shape: EventShape, event_ref: str, measured: _Measured, reported: int | None
+    shape: EventShape, event_ref: str, measured: _Measured, content: bytes
 ) -> UsageEvent:
+    reported = shape.reported_cost
     return UsageEvent(
         source=shape.source or DEFAULT_SOURCE,
         event_ref=event_ref,
-        content_hash=_content_hash(shape),
+        content_hash=_content_hash(content),
         occurred_at=shape.occurred_at.astimezone(UTC),
         provider=shape.provider,
         model=shape.model,
@@ -272,13 +300,16 @@ def _build_event(
         tags={name: value for name, value in shape.tags.items() if value is not None},
         hold_id=shape.hold_id,
         revision=shape.revision,
-        reported_nanos=reported if reported is not None else measured.reported_nanos,
+        reported_nanos=measured.reported_nanos if reported is None else decimal_to_nanos(reported),
         basis=measured.basis,
         flags=measured.flags,
     )
 
 
-def _content_hash(shape: EventShape) -> int:
-    """Give 64 bits over the content: equal for the same fields in any order and from any file format."""
-    digest = hashlib.blake2b(_canonical_encoder.encode(shape), digest_size=8).digest()
+def _content_hash(content: bytes) -> int:
+    """Give 64 bits over the content.
+
+    Equal for the same fields in any order and from any file format.
+    """
+    digest = hashlib.blake2b(content, digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

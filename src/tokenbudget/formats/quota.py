@@ -14,6 +14,7 @@ from tokenbudget.domain.holds import Binding, CheckRequest, Decision, Notice
 from tokenbudget.domain.money import format_nanos, parse_nanos
 from tokenbudget.domain.periods import format_instant
 from tokenbudget.formats.budgets import format_quantity
+from tokenbudget.formats.wire import NUL_ESCAPE, UNREADABLE, find_nul_field, plain_fault
 from tokenbudget.tokens import count_messages, count_tokens
 
 Words = Annotated[str, msgspec.Meta(max_length=256)]
@@ -44,13 +45,19 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def parse_check(body: bytes) -> CheckRequest:
-    """Give the check in a body; raises MalformedBody for no JSON and InvalidInput naming the field and the rule."""
+    """Give the check in a body.
+
+    Raises MalformedBody for no JSON and InvalidInput naming the field and the rule.
+    """
     try:
         shape = _decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise InvalidInput(str(error).replace("`$.", "`").replace("`$", "`check")) from None
-    except msgspec.DecodeError as error:
+        raise InvalidInput(plain_fault(error, "check")) from None
+    except UNREADABLE as error:
         raise MalformedBody(f"the body is not JSON: {error}") from None
+    field = find_nul_field(shape) if NUL_ESCAPE in body else None
+    if field is not None:
+        raise InvalidInput(f"{field} holds a NUL character", field=field)
     return CheckRequest(
         tags={name: value for name, value in shape.tags.items() if value is not None},
         provider=shape.provider or "",
@@ -87,7 +94,7 @@ def _input_tokens(shape: CheckShape) -> int | None:
 def _estimate_nanos(shape: CheckShape) -> int | None:
     if shape.estimate is None:
         return None
-    nanos = parse_nanos(shape.estimate, field="estimate")
+    nanos = parse_nanos(str(shape.estimate), field="estimate")
     if nanos < 0:
         raise InvalidInput(f"estimate {shape.estimate} is negative", field="estimate")
     return nanos
@@ -107,7 +114,10 @@ def describe_decision(decision: Decision, *, currency: str) -> dict[str, Any]:
         "estimate": None if nanos is None else format_nanos(nanos),
         "currency": currency,
         "basis": decision.demand.basis.value,
-        "limits": {"max_output_tokens": decision.max_output_tokens, "model": decision.model or None},
+        "limits": {
+            "max_output_tokens": decision.max_output_tokens,
+            "model": decision.model or None,
+        },
         "binding": _describe_binding(decision.binding) if decision.binding else None,
         "warnings": [_describe_notice(notice) for notice in decision.warnings],
         "reasons": [_describe_notice(notice) for notice in decision.reasons],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from math import ceil, isfinite
+from math import ceil
 from numbers import Real
 from typing import Final
 
@@ -75,16 +75,13 @@ class UsageObject:
         return seconds, () if seconds == number else (SECONDS_ROUNDED_UP,)
 
     def nanos(self, spelling: str, *, exponent: int = 0) -> int | None:
-        """Give nanos of a dollar for an amount in 10**-``exponent`` dollars, or None.
-
-        A binary fraction counts as its shortest decimal form: what the provider wrote.
-        """
+        """Give nanos of a dollar for an amount in 10**-``exponent`` dollars, or None."""
         number = self._number(spelling)
         if number is None:
             return None
         if number > MAX_NANOS // NANOS_PER_UNIT * 10**exponent:
             raise self._fault(spelling, "is out of range")
-        return decimal_to_nanos(Decimal(str(number)).scaleb(-exponent))
+        return decimal_to_nanos(number.scaleb(-exponent))
 
     def text(self, *spellings: str) -> str | None:
         """Give the first of these fields that is there as text, or None."""
@@ -116,17 +113,19 @@ class UsageObject:
             entries.append(UsageObject(entry, f"{self.path}.{spelling}[{index}]"))
         return entries
 
-    def _number(self, spelling: str) -> Real | Decimal | None:
+    def _number(self, spelling: str) -> Decimal | None:
+        """Give the number exactly; a binary fraction counts as its shortest decimal form."""
         value = self._find(spelling)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, Real | Decimal):
             raise self._fault(spelling, "is not a number")
-        if not isinstance(value, int) and not isfinite(value):
+        number = Decimal(value) if isinstance(value, int | Decimal) else Decimal(str(value))
+        if not number.is_finite():
             raise self._fault(spelling, "is not finite")
-        if value < 0:
+        if number < 0:
             raise self._fault(spelling, "is negative")
-        return value
+        return number
 
     def _find(self, spelling: str) -> object:
         value: object = self.values

@@ -105,5 +105,5 @@ def _unpriced_sentence(report: WeeklyReport) -> str:
     unpriced = report.total.now.unpriced_requests
     if unpriced == 0:
         return ""
-    verb = "has" if unpriced == 1 else "have"
-    return f"{counted_text(unpriced, 'request')} {verb} no price yet and are in no amount."
+    has, is_in = ("has", "is") if unpriced == 1 else ("have", "are")
+    return f"{counted_text(unpriced, 'request')} {has} no price yet and {is_in} in no amount."

@@ -1,1 +1,1 @@
-"""Vectorised twins (polars) of domain functions, over whole tables and equal to them to the nano."""
+"""Vectorised twins (polars) of domain functions, equal to them to the nano."""

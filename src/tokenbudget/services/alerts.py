@@ -1,4 +1,7 @@
-"""Raising alerts: the crossing is a unique row written with the movement that caused it; one message a posting."""
+"""Raising alerts: the crossing is a unique row written with the movement that caused it.
+
+One message a posting.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ ALERT_TOPIC: Final = "budget.threshold_crossed"
 def raise_alerts(
     session: Session, crossings: Sequence[Crossing], *, currency: str, now: datetime
 ) -> None:
-    """Write every crossing that was not raised before and, for each counter, one message about the highest."""
+    """Write the crossings not raised before and, for each counter, one message of the highest."""
     messages = []
     for crossing in crossings:
         rows = [_alert_row(crossing, threshold, now) for threshold in crossing.thresholds]

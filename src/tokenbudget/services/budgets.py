@@ -1,4 +1,7 @@
-"""Budgets as code: apply them as new versions, show how they stand, and forecast where they will end."""
+"""Budgets as code.
+
+Apply them as new versions, show how they stand, and forecast where they will end.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +61,8 @@ def apply_budgets(
 ) -> list[BudgetChange]:
     """Give what changes, having written a new version of each budget that differs, all or none.
 
-    Budgets that are not among the drafts stay as they are. Counters of a window under way start from what the ledger
-    already holds (baseline ``window``) or from zero (``creation``).
+    Budgets that are not among the drafts stay as they are. Counters of a window under way start
+    from what the ledger already holds (baseline ``window``) or from zero (``creation``).
     """
     with database.transaction(is_kept=not dry_run) as session:
         change_rules(session)
@@ -74,7 +77,9 @@ def create_budget(database: Database, draft: BudgetDraft, *, now: datetime) -> B
         known = {budget.id: budget for budget in load_budgets(session)}.get(draft.id)
         change = _apply_one(session, draft, known, now)
         if change.action == "changed":
-            raise Conflict(f"budget {draft.id!r} exists with other content; PUT makes a new version")
+            raise Conflict(
+                f"budget {draft.id!r} exists with other content; PUT makes a new version"
+            )
     return change
 
 
@@ -101,20 +106,18 @@ def list_budgets(database: Database) -> list[Budget]:
 def list_standings(
     database: Database, *, now: datetime, budget_id: str | None = None
 ) -> list[BudgetStanding]:
-    """Give how the current window of every budget stands, one standing a counter, by budget and split.
+    """Give how the current window of every budget stands, a standing a counter.
 
     A budget without a split that nothing has counted in yet stands at zero.
     """
     with database.reading() as session:
-        budgets = [
-            budget for budget in load_budgets(session) if budget_id in (None, budget.id)
-        ]
+        budgets = [budget for budget in load_budgets(session) if budget_id in (None, budget.id)]
         counters = list_counters(session, now)
         return _standings(budgets, counters, now)
 
 
 def refresh_forecasts(database: Database, *, now: datetime) -> int:
-    """Work out the forecast of every current counter from four weeks of rollups, and give how many there are."""
+    """Work out the forecast of every current counter and give how many there are."""
     with database.transaction() as session:
         budgets = {budget.id: budget for budget in load_budgets(session)}
         counters = [
@@ -211,7 +214,7 @@ def _seeded_counters(session: Session, budget: Budget, now: datetime) -> list[di
 
 
 def _windows_under_way(budget: Budget, now: datetime) -> list[Period]:
-    """Give the windows between the start of the budget's validity and the latest usage there can be."""
+    """Give the windows from the start of validity to the latest usage there can be."""
     if budget.window.fixed is not None:
         return [budget.window.fixed]
     if budget.window.calendar is None:
@@ -221,7 +224,8 @@ def _windows_under_way(budget: Budget, now: datetime) -> list[Period]:
     windows = list(islice(calendar, MAX_SEEDED_WINDOWS + 1))
     if len(windows) > MAX_SEEDED_WINDOWS:
         raise InvalidInput(
-            f"budget {budget.id!r}: valid_from reaches back over more than {MAX_SEEDED_WINDOWS} windows"
+            f"budget {budget.id!r}: valid_from reaches back over more than "
+            f"{MAX_SEEDED_WINDOWS} windows"
         )
     return windows
 
@@ -286,7 +290,7 @@ def _standing_of(budget: Budget, counter: CounterRow, forecast: int | None) -> B
 def _hourly_history(
     session: Session, budgets: Sequence[Budget], now: datetime
 ) -> Mapping[tuple[str, str], dict[datetime, int]]:
-    """Give what each budget and split spent in every UTC hour of the history that forecasts look at."""
+    """Give what each budget and split spent in each UTC hour that forecasts look at."""
     this_hour = now.replace(minute=0, second=0, microsecond=0)
     hours = []
     hour = this_hour - FORECAST_HISTORY

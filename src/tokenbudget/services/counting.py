@@ -1,7 +1,9 @@
-"""The counters one transaction works on: which are wanted, locked once in key order, moved in memory, written back.
+"""The counters one transaction works on.
 
-It owns the path from a budget match and an instant to a locked counter, and the thresholds crossed on the way. It refuses to
-decide anything.
+Which are wanted, locked once in key order, moved in memory, written back.
+
+It owns the path from a budget match and an instant to a locked counter, and the thresholds crossed
+on the way. It refuses to decide anything.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ class Crossing:
 
 @dataclass(slots=True)
 class CounterBook:
-    """The counters of one transaction; ``counter_ids`` is the worker's memory of ids and may be incomplete."""
+    """The counters of one transaction.
+
+    ``counter_ids`` is the worker's memory of ids and may be incomplete.
+    """
 
     session: Session
     budgets: Mapping[str, Budget]
@@ -47,10 +52,10 @@ class CounterBook:
     periods: dict[str, Period] = field(default_factory=dict)
 
     def key_of(self, match: BudgetMatch, instant: datetime) -> CounterKey | None:
-        """Give the counter in which usage of this instant counts, None when the budget does not count it."""
+        """Give the counter for usage of this instant, None when the budget does not count it."""
         budget = match.budget
         period = self.periods.get(budget.id)
-        if period is None or not period.contains(instant) or budget.valid_to is not None:
+        if period is None or not period.contains(instant):
             period = budget.period_counted_at(instant)
             if period is None:
                 return None

@@ -1,6 +1,9 @@
-"""Delivering what the outbox holds: at least once, with a stable id, backing off, and given up after a day.
+"""Delivering what the outbox holds.
 
-Requests follow Standard Webhooks: ``webhook-id``, ``webhook-timestamp`` and, with a secret, ``webhook-signature``.
+At least once, with a stable id, backing off, and given up after a day.
+
+Requests follow Standard Webhooks: ``webhook-id``, ``webhook-timestamp`` and, with a secret,
+``webhook-signature``.
 """
 
 from __future__ import annotations
@@ -53,7 +56,10 @@ class Delivered:
 
 
 Sender = Callable[[str, bytes, dict[str, str]], int]
-"""Posts a body with headers to a URL and gives the status; raises httpx.HTTPError when there is no answer."""
+"""Posts a body with headers to a URL and gives the status.
+
+Raises httpx.HTTPError when there is no answer.
+"""
 
 
 def http_sender(client: httpx.Client) -> Sender:
@@ -65,12 +71,11 @@ def http_sender(client: httpx.Client) -> Sender:
     return send
 
 
-def deliver_due(
-    database: Database, webhook: Webhook, send: Sender, *, now: datetime
-) -> Delivered:
+def deliver_due(database: Database, webhook: Webhook, send: Sender, *, now: datetime) -> Delivered:
     """Try every message that is due once, and give what became of them.
 
-    No transaction is open while a message is under way; a crash in between sends it again under the same id.
+    No transaction is open while a message is under way; a crash in between sends it again under the
+    same id.
     """
     with database.reading() as session:
         due = list_due(session, now=now, limit=webhook.batch)
@@ -87,14 +92,17 @@ def deliver_due(
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """Give the Standard Webhooks signature, ``v1,`` and the base64 HMAC-SHA256 of id, timestamp and body."""
+    """Give ``v1,`` and the base64 HMAC-SHA256 of id, timestamp and body."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     digest = hmac.new(_secret_bytes(secret), signed, hashlib.sha256).digest()
     return "v1," + base64.b64encode(digest).decode()
 
 
 def backoff(attempts: int) -> timedelta:
-    """Give how long to wait after so many failed attempts: doubling, bounded, give or take a fifth."""
+    """Give how long to wait after so many failed attempts.
+
+    Doubling, bounded, give or take a fifth.
+    """
     exponent = min(attempts, 16)
     base: timedelta = min(FIRST_BACKOFF * (1 << exponent), LONGEST_BACKOFF)
     percent = 100 - JITTER_PERCENT + secrets.randbelow(2 * JITTER_PERCENT + 1)
@@ -110,9 +118,7 @@ def _secret_bytes(secret: str) -> bytes:
     return secret.encode()
 
 
-def _try(
-    webhook: Webhook, url: str, message: OutboxRow, send: Sender, now: datetime
-) -> str | None:
+def _try(webhook: Webhook, url: str, message: OutboxRow, send: Sender, now: datetime) -> str | None:
     """Give None when the receiver took the message, else why not."""
     body = msgspec.json.encode(message.payload)
     timestamp = int(now.timestamp())

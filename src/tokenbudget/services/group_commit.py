@@ -1,6 +1,9 @@
-"""The queue before the writer: requests wait here, one thread takes what is waiting and answers after the commit.
+"""The queue before the writer.
 
-It owns the bounds on waiting and batching. It refuses to know what the work is: ``apply`` is handed in.
+Requests wait here, one thread takes what is waiting and answers after the commit.
+
+It owns the bounds on waiting and batching. It refuses to know what the work is: ``apply`` is handed
+in.
 """
 
 from __future__ import annotations
@@ -91,8 +94,7 @@ class GroupCommit(Generic[WorkT, AnswerT]):
         while batch := self._take():
             outcomes = self._outcomes([work for work, _ in batch])
             answered = [
-                (future, outcome)
-                for (_, future), outcome in zip(batch, outcomes, strict=True)
+                (future, outcome) for (_, future), outcome in zip(batch, outcomes, strict=True)
             ]
             self._hand_over(answered)
 
@@ -114,7 +116,10 @@ class GroupCommit(Generic[WorkT, AnswerT]):
             return batch
 
     def _outcomes(self, works: list[WorkT]) -> list[AnswerT | Exception]:
-        """Apply the batch; when it fails for another reason than the database, find the item at fault."""
+        """Apply the batch.
+
+        When it fails for another reason than the database, find the item at fault.
+        """
         try:
             return list(self._apply(works))
         except Unavailable as error:

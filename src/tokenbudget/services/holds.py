@@ -1,4 +1,7 @@
-"""Ending holds, each once: settled by the usage that names it, released, or expired. And how long they may live."""
+"""Ending holds, each once: settled by the usage that names it, released, or expired.
+
+And how long they may live.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ from tokenbudget.store.tables import HoldRow
 
 @dataclass(frozen=True, slots=True)
 class HoldTerms:
-    """How long holds live: the usual time, the longest, and the grace before an open one is given back."""
+    """How long holds live.
+
+    The usual time, the longest, and the grace before an open one is given back.
+    """
 
     usual: timedelta
     longest: timedelta
@@ -45,7 +51,10 @@ class ReleaseHold:
 
 @dataclass(frozen=True, slots=True)
 class ExtendHold:
-    """Work for the writer: let a hold live longer, counted from now and bounded from its creation."""
+    """Work for the writer.
+
+    Let a hold live longer, counted from now and bounded from its creation.
+    """
 
     hold_id: str
     ttl: timedelta
@@ -124,7 +133,7 @@ class HoldDesk:
         return self._view(hold, hold.expires_at)
 
     def extend(self, work: ExtendHold) -> HoldView | TokenbudgetError:
-        """Move the expiry of an open hold to now + ttl, at most the longest life from its creation."""
+        """Move the expiry of an open hold to now + ttl, within its longest life."""
         hold = self.holds.get(work.hold_id)
         if hold is None:
             return NotFound(f"hold {work.hold_id} does not exist")
@@ -214,10 +223,7 @@ def _granted_counters(
     }
 
 
-def named_holds(
-    postings: Sequence[Posting], works: Sequence[ReleaseHold | ExtendHold]
-) -> set[str]:
+def named_holds(postings: Sequence[Posting], works: Sequence[ReleaseHold | ExtendHold]) -> set[str]:
     """Give the ids of every hold that some work of this batch names."""
     named = {posting.hold_id for posting in postings if posting.hold_id is not None}
     return named | {work.hold_id for work in works}
-

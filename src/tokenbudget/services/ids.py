@@ -1,4 +1,7 @@
-"""Ids of created things: UUIDv7 (RFC 9562, section 5.7), so that they sort by the time they were made."""
+"""Ids of created things.
+
+UUIDv7 (RFC 9562, section 5.7), so that they sort by the time they were made.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,10 @@ def create_key(
 
 
 def create_first_key(database: Database, *, now: datetime) -> NewKey | None:
-    """Give an admin key when there is no key at all, else None; of several processes one gets it."""
+    """Give an admin key when there is no key at all, else None.
+
+    Of several processes one gets it.
+    """
     with database.transaction() as session:
         if count_keys(session) > 0:
             return None

@@ -8,10 +8,8 @@ from tokenbudget.store.db import Database
 from tokenbudget.store.outbox import give_up_lease, take_lease
 
 
-def lead(
-    database: Database, name: str, holder: str, *, now: datetime, lease_seconds: int
-) -> bool:
-    """Take or renew the lease and tell whether the holder has it until ``lease_seconds`` from now."""
+def lead(database: Database, name: str, holder: str, *, now: datetime, lease_seconds: int) -> bool:
+    """Take or renew the lease and tell whether the holder now has it."""
     with database.transaction() as session:
         return take_lease(session, name, holder, now=now, lease_seconds=lease_seconds)
 

@@ -1,7 +1,10 @@
-"""One transaction for many callers: everything that waits is applied, committed and only then answered.
+"""One transaction for many callers.
 
-The order of the steps is the order in which rows are locked, the same in every worker: dimension sets, usage, charges, holds,
-counters (in order of id), rollups, alerts. Decisions are made in memory while the counters are locked.
+Everything that waits is applied, committed and only then answered.
+
+The order of the steps is the order in which rows are locked, the same in every worker: dimension
+sets, usage, charges, holds, counters (in order of id), rollups, alerts. Decisions are made in
+memory while the counters are locked.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ class Ledger:
     clock: Callable[[], datetime]
 
     def apply(self, works: Sequence[Work]) -> list[Answer]:
-        """Give the answer of every work item, all committed together; an error in the list fails only its own item.
+        """Give the answer of every work item, all committed together.
+
+        An error in the list fails only its own item.
 
         Raises Unavailable when the database cannot answer; then nothing of the batch was done.
         """
@@ -72,7 +77,10 @@ class Batch:
         self.check_desk = CheckDesk(session, rules, ledger.memory, ledger.terms, now)
 
     def apply(self, works: Sequence[Work]) -> list[Answer]:
-        """Record usage, end holds, then decide checks against what is left; give the answers in order."""
+        """Record usage, end holds, then decide checks against what is left.
+
+        Give the answers in order.
+        """
         records = [work for work in works if isinstance(work, RecordUsage)]
         checks = [work for work in works if isinstance(work, CheckQuota)]
         changes = [work for work in works if isinstance(work, ReleaseHold | ExtendHold)]

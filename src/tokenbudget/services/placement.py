@@ -1,7 +1,10 @@
-"""Where usage counts: its resolved dimensions, the id they are stored under and the budgets that match them.
+"""Where usage counts.
 
-Resolving is pure but not free, so each worker remembers what it resolved. The memory is bounded, belongs to one rulebook,
-and is dropped when a transaction fails, because ids given out in it were rolled back.
+Its resolved dimensions, the id they are stored under and the budgets that match them.
+
+Resolving is pure but not free, so each worker remembers what it resolved. The memory is bounded,
+belongs to one rulebook, and is dropped when a transaction fails, because ids given out in it were
+rolled back.
 """
 
 from __future__ import annotations

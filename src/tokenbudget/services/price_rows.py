@@ -1,4 +1,7 @@
-"""Price rows as the ledger keeps them: the published row and the multiplier a charge was rated with, known by digest."""
+"""Price rows as the ledger keeps them.
+
+The published row and the multiplier a charge was rated with, known by digest.
+"""
 
 from __future__ import annotations
 

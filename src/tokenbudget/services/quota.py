@@ -1,7 +1,10 @@
-"""Quota before the request: what a call may cost at most, whether every budget has room, and what is set aside.
+"""Quota before the request.
 
-It works inside one transaction that has the counters locked, and decides the checks of that transaction one after the
-other. It refuses to write counters itself; the batch does that once for all.
+What a call may cost at most, whether every budget has room, and what is set aside.
+
+It works inside one transaction that has the counters locked, and decides the checks of that
+transaction one after the other. It refuses to write counters itself; the batch does that once for
+all.
 """
 
 from __future__ import annotations
@@ -102,7 +105,10 @@ class CheckDesk:
         return [self._prepare(work, book) for work in works]
 
     def decide(self, pending: Pending, book: CounterBook) -> dict[str, Any] | TokenbudgetError:
-        """Give the wire answer of one check, holding what it grants; a repeat gets its first answer."""
+        """Give the wire answer of one check, holding what it grants.
+
+        A repeat gets its first answer.
+        """
         key = pending.work.answer_key
         if key is not None and key in self.stored:
             digest, answer = self.stored[key]
@@ -183,7 +189,7 @@ class CheckDesk:
         return _denial(pending, verdict, tuple(map(exhausted_notice, verdict.refusing)))
 
     def _reduce(self, pending: Pending, accounts: list[Account]) -> Pending | None:
-        """Give the check with as many output tokens as there is room for, None when not even one fits."""
+        """Give the check with the output tokens there is room for, None when not one fits."""
         if pending.work.request.estimate_nanos is not None:
             return None
         money, tokens = output_room(accounts, pending.input_tokens)

@@ -1,7 +1,10 @@
-"""The rules in force: price list, budgets and who owns which feature, as one worker process knows them.
+"""The rules in force.
 
-Every batch asks for the rules' number inside its transaction and reloads when it has risen, so a worker that keeps them in
-memory never decides by old ones. What is cached here may be lost at any time without changing an answer.
+Price list, budgets and who owns which feature, as one worker process knows them.
+
+Every batch asks for the rules' number inside its transaction and reloads when it has risen, so a
+worker that keeps them in memory never decides by old ones. What is cached here may be lost at any
+time without changing an answer.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from datetime import datetime
 
 from sqlmodel import Session
 
-from tokenbudget.domain.budgets import Budget, BudgetIndex, BudgetWindow, Mode, ThresholdOn, Unit
+from tokenbudget.domain.budgets import Budget, BudgetIndex, Mode, ThresholdOn, Unit
 from tokenbudget.domain.owners import OwnerKind
 from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.formats.budgets import parse_window
@@ -47,9 +50,7 @@ class RulebookShelf:
         return self.current
 
 
-def _load_rulebook(
-    session: Session, number: int, price_list: PriceList, now: datetime
-) -> Rulebook:
+def _load_rulebook(session: Session, number: int, price_list: PriceList, now: datetime) -> Rulebook:
     budgets = load_budgets(session)
     return Rulebook(
         number=number,
@@ -92,4 +93,3 @@ def budget_of(row: BudgetRow) -> Budget:
         valid_from=row.valid_from,
         valid_to=row.valid_to,
     )
-

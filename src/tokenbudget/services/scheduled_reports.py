@@ -1,4 +1,7 @@
-"""The report a schedule makes: of the last complete week, once, however often and wherever the job runs."""
+"""The report a schedule makes.
+
+Of the last complete week, once, however often and wherever the job runs.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,7 @@ def write_weekly_once(
     with database.reading() as session:
         if find_report_run(session, WEEKLY, period.start) is not None:
             return None
-    report = build_weekly(
-        database, period=period, now=now, currency=currency, timezone=timezone
-    )
+    report = build_weekly(database, period=period, now=now, currency=currency, timezone=timezone)
     path = write_weekly(report, formats=("html",), directory=directory, templates=templates)[0]
     with database.transaction() as session:
         note_report_run(session, WEEKLY, period.start, path=str(path), now=now)

@@ -1,4 +1,4 @@
-"""Does what is derived equal what it is derived from? The invariants of the ledger, worked out anew from its rows."""
+"""The invariants of the ledger, worked out anew from its rows."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def _spent(session: Session, budget: Budget, period: Period) -> Mapping[str, int
 def _held_equals_holds(session: Session, counters: list[tuple[Counter, int]]) -> Finding:
     held = sum_open_holds(session)
     broken = [
-        f"counter {counter.id} of {counter.budget_id}: held {counter.held}, holds {held.get(counter.id, 0)}"
+        f"counter {counter.id} of {counter.budget_id}: held {counter.held}, "
+        f"holds {held.get(counter.id, 0)}"
         for counter, _ in counters
         if counter.held != held.get(counter.id, 0)
     ]
@@ -110,7 +111,9 @@ def _held_equals_holds(session: Session, counters: list[tuple[Counter, int]]) ->
 
 
 def _held_is_not_negative(counters: list[tuple[Counter, int]]) -> Finding:
-    broken = [f"counter {counter.id}: held {counter.held}" for counter, _ in counters if counter.held < 0]
+    broken = [
+        f"counter {counter.id}: held {counter.held}" for counter, _ in counters if counter.held < 0
+    ]
     return _finding("held >= 0", len(counters), broken)
 
 

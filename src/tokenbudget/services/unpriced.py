@@ -22,7 +22,10 @@ class UnpricedUsage:
 
 
 def list_unpriced(database: Database, *, period: Period) -> list[UnpricedUsage]:
-    """Give the models with unpriced usage in the period, most requests first; bounds lie on quarter-hours."""
+    """Give the models with unpriced usage in the period, most requests first.
+
+    Bounds lie on quarter-hours.
+    """
     with database.reading() as session:
         sums = sum_unpriced(session, cover([period]))
     listed = [UnpricedUsage(*names, *figures) for names, figures in sums.items()]

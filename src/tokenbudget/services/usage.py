@@ -1,7 +1,8 @@
 """Recording usage: count each event once, rate it, and let rollups and counters follow.
 
-The steps of one transaction, in the order in which rows are locked: ``append`` (identity decides what is new, which is then
-rated), ``aim`` (which counters will move and which holds are named) and, once the counters have moved, ``write_rollups``.
+The steps of one transaction, in the order in which rows are locked: ``append`` (identity decides
+what is new, which is then rated), ``aim`` (which counters will move and which holds are named) and,
+once the counters have moved, ``write_rollups``.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ class RecordAnswer:
 
 @dataclass(slots=True)
 class Candidate:
-    """One event on its way into the ledger; its ``usage_id`` is kept only when identity admits it."""
+    """One event on its way into the ledger.
+
+    Its ``usage_id`` is kept only when identity admits it.
+    """
 
     work: int
     index: int
@@ -87,7 +91,10 @@ class Candidate:
 
 @dataclass(slots=True)
 class Posting:
-    """One signed movement of the ledger: the usage of an event, or the taking back of an earlier revision."""
+    """One signed movement of the ledger.
+
+    The usage of an event, or the taking back of an earlier revision.
+    """
 
     usage_id: int
     sequence: int
@@ -106,7 +113,9 @@ class Posting:
         if unit is Unit.MONEY:
             return self.sign * (self.charge.effective_nanos or 0)
         if unit is Unit.TOKENS:
-            tokens = self.quantities.get("input_tokens", 0) + self.quantities.get("output_tokens", 0)
+            tokens = self.quantities.get("input_tokens", 0) + self.quantities.get(
+                "output_tokens", 0
+            )
             return self.sign * tokens
         return self.sign * self.quantities.get("requests", 1)
 
@@ -197,7 +206,10 @@ class Recorder:
         return candidates
 
     def _append_revision(self, revision: int, candidates: list[Candidate]) -> None:
-        """Add the candidates of one revision number: those that follow what is recorded and are new."""
+        """Add the candidates of one revision number.
+
+        Those that follow what is recorded and are new.
+        """
         if revision > 0:
             candidates = self._following(revision, candidates)
         admitted = self._admit(candidates)
@@ -242,8 +254,8 @@ class Recorder:
             else:
                 self._reject(
                     item,
-                    f"event_id {item.event.event_ref!r} of source {item.event.source!r} is recorded "
-                    f"with other content; revision {max(revisions) + 1} would replace it",
+                    f"event_id {item.event.event_ref!r} of source {item.event.source!r} is "
+                    f"recorded with other content; revision {max(revisions) + 1} would replace it",
                 )
         return admitted
 
@@ -307,7 +319,9 @@ class Recorder:
             for item in admitted
         }
         charged = list_charged_usage(self.session, sorted(new_ids))
-        self.memory.recall(self.session, {usage.dimension_set_id for usage, _ in charged}, self.rules)
+        self.memory.recall(
+            self.session, {usage.dimension_set_id for usage, _ in charged}, self.rules
+        )
         rows = []
         for usage, charge in charged:
             placement = self.memory.placements_by_id[usage.dimension_set_id]
@@ -364,7 +378,10 @@ def _call_of(event: UsageEvent) -> CallFacts:
 
 
 def _rate_event(event: UsageEvent, rules: Rulebook) -> Charge:
-    """Give the charge of an event: rated, or nothing at all when the gateway answered from its own cache."""
+    """Give the charge of an event.
+
+    Rated, or nothing at all when the gateway answered from its own cache.
+    """
     facts = RatingFacts(
         event.provider,
         event.model,

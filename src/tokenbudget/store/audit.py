@@ -1,4 +1,7 @@
-"""Sums of primary facts, for comparing what is derived with what it is derived from. It may scan; nothing else does."""
+"""Sums of primary facts, for comparing what is derived with what it is derived from. It may scan.
+
+Nothing else does.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ Sums = dict[int, tuple[int, int]]
 
 
 def sum_charges(session: Session) -> Sums:
-    """Give (effective nanos, input tokens) by dimension set of all charged usage, reversals taken off."""
+    """Give (effective nanos, input tokens) of charged usage by dimension set, less reversals."""
     charges, usage = table_of(ChargeRow), table_of(UsageRow)
     # A reversal takes back what stood under the dimensions of the revision it reverses.
     origin = sa.func.coalesce(charges.c.reverses_usage_id, charges.c.usage_id)
@@ -77,7 +80,7 @@ def list_all_counters(session: Session) -> list[tuple[Counter, int]]:
 
 
 def sum_transfers(session: Session) -> dict[int, int]:
-    """Give what settlements of other windows added to each counter, negative where they took away."""
+    """Give what transfers added to each counter, negative where they took away."""
     table = table_of(CounterTransferRow)
     moved: dict[int, int] = {}
     statement = sa.select(table.c.to_counter_id, table.c.from_counter_id, table.c.quantity)
@@ -100,7 +103,10 @@ def sum_open_holds(session: Session) -> dict[int, int]:
 
 
 def list_holds_resolved_twice(session: Session) -> list[str]:
-    """Give holds with more resolutions than one; an expired hold that settled late has two by right."""
+    """Give holds with more resolutions than one.
+
+    An expired hold that settled late has two by right.
+    """
     table = table_of(HoldResolutionRow)
     statement = (
         sa.select(table.c.hold_id)

@@ -1,4 +1,7 @@
-"""Budget versions, counters and holds in SQL. Counters change only while the caller's transaction has them locked."""
+"""Budget versions, counters and holds in SQL.
+
+Counters change only while the caller's transaction has them locked.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ EXPIRED_HOLDS_PER_BATCH = 1_000
 
 
 class CounterKey(NamedTuple):
-    """What identifies a counter: budget, counting version, split values and the start of the window."""
+    """What identifies a counter.
+
+    Budget, counting version, split values and the start of the window.
+    """
 
     budget_id: str
     counting_version: int
@@ -43,7 +49,7 @@ class CounterKey(NamedTuple):
 
 
 def share_rules(session: Session) -> int:
-    """Give the number of the rules in force and keep them from changing until this transaction ends."""
+    """Give the number of the rules, which then stay until this transaction ends."""
     if not is_sqlite(session):
         session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock_shared(RULES_LOCK)))
     return rules_number(session)
@@ -56,7 +62,10 @@ def rules_number(session: Session) -> int:
 
 
 def change_rules(session: Session) -> None:
-    """Wait until no batch relies on the rules, then raise their number: every worker reloads them."""
+    """Wait until no batch relies on the rules, then raise their number.
+
+    Every worker reloads them.
+    """
     if not is_sqlite(session):
         session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock(RULES_LOCK)))
     insert_new_rows(session, RulesVersionRow, [{"id": 1, "number": 0}])
@@ -202,7 +211,10 @@ def extend_holds(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def lock_expired_holds(session: Session, before: datetime) -> list[HoldRow]:
-    """Give open holds that ran out before the instant, locked; those another worker is resolving are passed over."""
+    """Give open holds that ran out before the instant, locked.
+
+    Those another worker is resolving are passed over.
+    """
     statement = (
         select(HoldRow)
         .where(HoldRow.state == "held", col(HoldRow.expires_at) < before)

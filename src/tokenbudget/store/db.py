@@ -1,7 +1,9 @@
-"""The engine, the two kinds of transaction and the column types. It is the only module that commits.
+"""The engine, the two kinds of transaction and the column types.
 
-``transaction()`` writes: on SQLite it takes the write lock at once, so that what it reads stays true until it commits.
-``reading()`` gives one consistent snapshot and is always rolled back.
+It is the only module that commits.
+
+``transaction()`` writes: on SQLite it takes the write lock at once, so that what it reads stays
+true until it commits. ``reading()`` gives one consistent snapshot and is always rolled back.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ ROWS_PER_STATEMENT = 1_000
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime, stored as whole microseconds since 1970 in a BIGINT; naive values are a ValueError."""
+    """An aware UTC datetime, stored as whole microseconds since 1970 in a BIGINT.
+
+    Naive values are a ValueError.
+    """
 
     impl = sa.BigInteger
     cache_ok = True
@@ -46,7 +51,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Nanos(TypeDecorator[int]):
-    """An amount in integer nanos of the ledger currency, in a BIGINT; anything but an int is a TypeError."""
+    """An amount in integer nanos of the ledger currency, in a BIGINT.
+
+    Anything but an int is a TypeError.
+    """
 
     impl = sa.BigInteger
     cache_ok = True
@@ -115,17 +123,22 @@ class Database:
 
     @contextmanager
     def transaction(self, *, is_kept: bool = True) -> Iterator[Session]:
-        """Open a writing transaction; it commits when the block ends and rolls back when the block raises.
+        """Open a writing transaction.
 
-        With ``is_kept`` false it is a rehearsal: everything happens, and is then rolled back. Raises Unavailable when the
-        database cannot answer.
+        It commits when the block ends and rolls back when the block raises.
+
+        With ``is_kept`` false it is a rehearsal: everything happens, and is then rolled back.
+        Raises Unavailable when the database cannot answer.
         """
-        with self._connect("IMMEDIATE") as connection:
-            with connection.begin() as transaction, Session(connection) as session:
-                yield session
-                session.flush()
-                if not is_kept:
-                    transaction.rollback()
+        with (
+            self._connect("IMMEDIATE") as connection,
+            connection.begin() as transaction,
+            Session(connection) as session,
+        ):
+            yield session
+            session.flush()
+            if not is_kept:
+                transaction.rollback()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -141,7 +154,10 @@ class Database:
 
     @contextmanager
     def locked_connection(self) -> Iterator[Connection]:
-        """Open a writing transaction without a session, for migrations; it commits when the block ends."""
+        """Open a writing transaction without a session, for migrations.
+
+        It commits when the block ends.
+        """
         with self._connect("IMMEDIATE") as connection, connection.begin():
             yield connection
 

@@ -17,7 +17,7 @@ def add_key(session: Session, row: ApiKeyRow) -> None:
 
 
 def count_keys(session: Session) -> int:
-    """Give how many keys there are, revoked ones included, keeping others from adding one meanwhile."""
+    """Give how many keys there are, revoked ones too; nobody adds one meanwhile."""
     if not is_sqlite(session):
         session.connection().execute(sa.text("LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE"))
     return session.exec(select(sa.func.count()).select_from(ApiKeyRow)).one()

@@ -1,7 +1,9 @@
-"""Everything append-only: sources, dimension sets, usage, charges and price rows, and the rollups derived from them.
+"""Everything append-only.
 
-Ids of usage are given out inside the writing transaction. Rows are written in key order, so that two writers on one
-PostgreSQL cannot lock each other out.
+Sources, dimension sets, usage, charges and price rows, and the rollups derived from them.
+
+Ids of usage are given out inside the writing transaction. Rows are written in key order, so that
+two writers on one PostgreSQL cannot lock each other out.
 """
 
 from __future__ import annotations
@@ -58,7 +60,10 @@ def intern_sources(session: Session, names: Collection[str]) -> dict[str, int]:
 
 
 def digest_of(dimensions: DimensionSet) -> str:
-    """Give the identity of a dimension set: the same values give the same digest in every process."""
+    """Give the identity of a dimension set.
+
+    The same values give the same digest in every process.
+    """
     values = [getattr(dimensions, name) for name in DIMENSIONS]
     canonical = json.dumps(
         [values, dimensions.is_retry, dict(dimensions.tags), dict(dimensions.resolved_by)],
@@ -99,7 +104,10 @@ def _ids_by_digest(
 
 
 def next_usage_ids(session: Session, count: int) -> list[int]:
-    """Give ids for new usage; on SQLite the write lock, on PostgreSQL a sequence keeps them unique."""
+    """Give ids for new usage.
+
+    On SQLite the write lock, on PostgreSQL a sequence keeps them unique.
+    """
     connection = session.connection()
     if is_sqlite(session):
         table = table_of(UsageRow)

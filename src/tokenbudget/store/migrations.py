@@ -19,9 +19,12 @@ MIGRATION_LOCK: Final = 0x70B2
 
 
 def migrate(database: Database, scripts: Path) -> None:
-    """Bring the database to the newest revision; of several processes one does it and the others wait.
+    """Bring the database to the newest revision.
 
-    Raises DatabaseTooNew when the database has a revision this code does not know; then nothing is changed.
+    Of several processes one does it and the others wait.
+
+    Raises DatabaseTooNew when the database has a revision this code does not know; then nothing is
+    changed.
     """
     with database.locked_connection() as connection:
         if not database.is_sqlite:
@@ -38,7 +41,9 @@ def require_current(database: Database, scripts: Path) -> None:
         _require_known(connection, config)
         newest = ScriptDirectory.from_config(config).get_current_head()
         if MigrationContext.configure(connection).get_current_revision() != newest:
-            raise ConfigurationError("the database is older than the code; run: tokenbudget db upgrade")
+            raise ConfigurationError(
+                "the database is older than the code; run: tokenbudget db upgrade"
+            )
 
 
 def _require_known(connection: Connection, config: Config) -> None:
@@ -46,7 +51,8 @@ def _require_known(connection: Connection, config: Config) -> None:
     present = MigrationContext.configure(connection).get_current_revision()
     if present is not None and present not in known:
         raise DatabaseTooNew(
-            f"the database is at revision {present!r}, which this version does not know; use the newer code"
+            f"the database is at revision {present!r}, which this version does not know; "
+            "use the newer code"
         )
 
 

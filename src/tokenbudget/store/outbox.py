@@ -79,7 +79,10 @@ def _update(session: Session, message_id: str, **values: object) -> None:
 def take_lease(
     session: Session, name: str, holder: str, *, now: datetime, lease_seconds: int
 ) -> bool:
-    """Take or renew the lease and tell whether the holder has it; another's lease is taken only when it ran out."""
+    """Take or renew the lease and tell whether the holder has it.
+
+    Another's lease is taken only when it ran out.
+    """
     expires_at = now + timedelta(seconds=lease_seconds)
     row = {"name": name, "holder": holder, "expires_at": expires_at}
     if insert_new_rows(session, LeaseRow, [row]) == 1:

@@ -1,7 +1,8 @@
 """Every table, as SQLModel classes. It owns names, keys and constraints; it refuses queries.
 
-Append-only: usage, charges, price rows, budget versions, hold resolutions, bill lines. Derived and rebuildable from them:
-rollups, counters, the ``state`` of a hold. Times are ``UtcDateTime``; amounts are integer nanos of the ledger currency.
+Append-only: usage, charges, price rows, budget versions, hold resolutions, bill lines. Derived and
+rebuildable from them: rollups, counters, the ``state`` of a hold. Times are ``UtcDateTime``;
+amounts are integer nanos of the ledger currency.
 """
 
 from __future__ import annotations
@@ -61,7 +62,10 @@ class DimensionSetRow(SQLModel, table=True):
 
 
 class UsageRow(SQLModel, table=True):
-    """One measured consumption. A revision is a further row with the same event and the next number."""
+    """One measured consumption.
+
+    A revision is a further row with the same event and the next number.
+    """
 
     __tablename__ = "usage"
     __table_args__ = (sa.UniqueConstraint("source_id", "event_ref", "revision"),)
@@ -97,7 +101,9 @@ class UsageRow(SQLModel, table=True):
 
 
 class ChargeRow(SQLModel, table=True):
-    """What one usage costs: one price row, one rounding. Amounts are NULL when the usage is unpriced.
+    """What one usage costs: one price row, one rounding.
+
+    Amounts are NULL when the usage is unpriced.
 
     ``reverses_usage_id`` names the earlier revision whose charge this one takes back.
     """
@@ -119,7 +125,7 @@ class ChargeRow(SQLModel, table=True):
 
 
 class RollupRow(SQLModel, table=True):
-    """Usage and cost of one dimension set and price row in one bucket of ``grain_seconds`` (900 or 86400, UTC)."""
+    """Usage and cost of a dimension set and price row in a bucket of 900 or 86400 seconds."""
 
     __tablename__ = "rollups"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -151,7 +157,10 @@ class PriceListRow(SQLModel, table=True):
 
 
 class PriceRow(SQLModel, table=True):
-    """A price as it was used or published: its selector and its rates in picos, known by digest, never edited."""
+    """A price as it was used or published.
+
+    Its selector and its rates in picos, known by digest, never edited.
+    """
 
     __tablename__ = "price_rows"
 
@@ -169,7 +178,10 @@ class PriceRow(SQLModel, table=True):
 
 
 class BudgetRow(SQLModel, table=True):
-    """One version of a budget; the highest version is in force. Limits are nanos, tokens or requests by ``unit``."""
+    """One version of a budget; the highest version is in force.
+
+    Limits are nanos, tokens or requests by ``unit``.
+    """
 
     __tablename__ = "budgets"
 
@@ -196,7 +208,10 @@ class BudgetRow(SQLModel, table=True):
 
 
 class CounterRow(SQLModel, table=True):
-    """Settled and held of one budget, one set of split values and one window. ``baseline`` is not counted."""
+    """Settled and held of one budget, one set of split values and one window.
+
+    ``baseline`` is not counted.
+    """
 
     __tablename__ = "counters"
     __table_args__ = (
@@ -225,7 +240,7 @@ class ForecastRow(SQLModel, table=True):
 
 
 class CounterTransferRow(SQLModel, table=True):
-    """A settlement that went to the window its hold was granted in, not to the window the usage fell in.
+    """A settlement in the window of its hold, where the usage fell into another.
 
     ``from_counter_id`` is NULL when no counter stood for the window the usage fell in.
     """
@@ -240,7 +255,10 @@ class CounterTransferRow(SQLModel, table=True):
 
 
 class HoldRow(SQLModel, table=True):
-    """Quota set aside for one call. ``grants`` lists [counter id, quantity]; ``state`` follows the resolution."""
+    """Quota set aside for one call. ``grants`` lists [counter id, quantity].
+
+    ``state`` follows the resolution.
+    """
 
     __tablename__ = "holds"
     __table_args__ = (
@@ -276,7 +294,7 @@ class HoldResolutionRow(SQLModel, table=True):
 
 
 class CheckAnswerRow(SQLModel, table=True):
-    """The answer given to a quota check that carried an idempotency key, so that a repeat gets the same one."""
+    """The answer to a check that carried an idempotency key: a repeat gets the same one."""
 
     __tablename__ = "check_answers"
 
@@ -333,7 +351,10 @@ class OutboxRow(SQLModel, table=True):
 
 
 class ApiKeyRow(SQLModel, table=True):
-    """An API key; only the SHA-256 of its secret is kept. ``pinned_tags`` beat what the caller says."""
+    """An API key; only the SHA-256 of its secret is kept.
+
+    ``pinned_tags`` beat what the caller says.
+    """
 
     __tablename__ = "api_keys"
 
@@ -347,7 +368,7 @@ class ApiKeyRow(SQLModel, table=True):
 
 
 class OwnerRow(SQLModel, table=True):
-    """A team, feature, tenant or cost centre from ``valid_from`` until ``valid_to`` (open when NULL)."""
+    """A team, feature, tenant or cost centre in an interval, open when ``valid_to`` is NULL."""
 
     __tablename__ = "owners"
     __table_args__ = (sa.UniqueConstraint("kind", "name", "valid_from"),)
@@ -378,7 +399,10 @@ class BillImportRow(SQLModel, table=True):
 
 
 class BillLineRow(SQLModel, table=True):
-    """One line a provider billed. ``superseded_by`` names the later import that restated its account and day."""
+    """One line a provider billed.
+
+    ``superseded_by`` names the later import that restated its account and day.
+    """
 
     __tablename__ = "bill_lines"
     __table_args__ = (
@@ -430,7 +454,7 @@ class LeaseRow(SQLModel, table=True):
 
 
 class RulesVersionRow(SQLModel, table=True):
-    """One row whose number rises whenever budgets, owners or prices change, so that workers reload them."""
+    """One row; its number rises when budgets or owners change, so that workers reload them."""
 
     __tablename__ = "rules_version"
 

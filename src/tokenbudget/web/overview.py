@@ -69,7 +69,8 @@ MAX_ALERTS: Final = 10
 def build_overview(services: Services, *, days: int) -> OverviewPage:
     """Give the page over the last ``days`` days; raises InvalidInput for any but ``RANGES``."""
     if days not in RANGES:
-        raise InvalidInput(f"days {days} must be one of {RANGES}", field="days")
+        known = ", ".join(str(each) for each in RANGES)
+        raise InvalidInput(f"days {days} must be one of {known}", field="days")
     settings, now = services.settings, services.clock()
     period = last_days(now, days, settings.timezone)
     rows = _ask(services, period, ("team", "feature"), "day")
