@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,9 @@ DOLLAR = 10**9
 WEEK = Period(datetime(2026, 11, 9, tzinfo=UTC), datetime(2026, 11, 16, tzinfo=UTC))
 GENERATED_AT = datetime(2026, 11, 16, 6, 0, tzinfo=UTC)
 GOLDEN = packaged_path("reports") / "golden" / "weekly-2026-W46.html"
-CUBE_DEFAULTS: Mapping[str, str | None] = {
+Dimensions = dict[str, Any]
+
+CUBE_DEFAULTS: Dimensions = {
     "team": "support",
     "feature": "reply-drafts",
     "tenant": "acme",
@@ -40,6 +42,26 @@ CUBE_DEFAULTS: Mapping[str, str | None] = {
     "status": "ok",
     "is_retry": "false",
 }
+WRITER: Dimensions = {"team": "growth", "feature": "campaign-writer", "tenant": None}
+REVIEW: Dimensions = {"team": "risk", "feature": "contract-review", "tenant": "initech"}
+NOBODY: Dimensions = {"team": "unallocated", "feature": None, "tenant": None}
+ON_GPT: Dimensions = {"provider": "openai", "model": "gpt-5.2", "tenant": "globex"}
+REWRITING: Dimensions = {
+    "team": "search",
+    "feature": "query-rewriting",
+    "provider": "gcp.gemini",
+    "model": "gemini-2.5-flash",
+    "tenant": "<script>alert(1)</script>",
+}
+EVALUATION: Dimensions = {
+    "team": "research",
+    "feature": "model-evaluation",
+    "provider": "deepseek",
+    "model": "deepseek-reasoner",
+    "request_type": "evaluation",
+    "tenant": None,
+}
+PREVIEW: Dimensions = {**EVALUATION, "provider": "openai", "model": "gpt-6-preview"}
 
 
 def make_row(nanos: int, *, requests: int = 100, **overrides: Any) -> CostRow:
@@ -130,77 +152,48 @@ def make_facts(
 
 def sample_facts() -> WeeklyFacts:
     """Give a small week with a rise, an end, dirt, budgets in trouble and a hostile name."""
-    rows = (
+    rows = _sample_rows()
+    return make_facts(
+        rows,
+        _sample_rows_before(),
+        _spread(rows),
+        standings=_sample_standings(),
+        unpriced=(UnpricedLine("openai", "gpt-6-preview", 17, 17_000, 3_400),),
+    )
+
+
+def _sample_rows() -> tuple[CostRow, ...]:
+    return (
         make_row(612_345_678_901, requests=41_200),
-        make_row(
-            88_004_000_000, requests=2_100, model="gpt-5.2", provider="openai", tenant="globex"
-        ),
-        make_row(
-            230_500_000_000, requests=9_000, team="growth", feature="campaign-writer", tenant=None
-        ),
-        make_row(
-            95_120_005_000,
-            requests=30_400,
-            team="search",
-            feature="query-rewriting",
-            model="gemini-2.5-flash",
-            provider="gcp.gemini",
-            tenant="<script>alert(1)</script>",
-        ),
-        make_row(
-            41_000_000_000,
-            requests=800,
-            unpriced_requests=5,
-            team="research",
-            feature="model-evaluation",
-            request_type="evaluation",
-            model="deepseek-reasoner",
-            provider="deepseek",
-            tenant=None,
-        ),
+        make_row(88_004_000_000, requests=2_100, **ON_GPT),
+        make_row(230_500_000_000, requests=9_000, **WRITER),
+        make_row(95_120_005_000, requests=30_400, **REWRITING),
+        make_row(41_000_000_000, requests=800, unpriced_requests=5, **EVALUATION),
         make_row(7_700_000_000, requests=310, is_retry="true"),
         make_row(3_250_000_000, requests=120, status="error"),
-        make_row(28_400_000_000, requests=1_450, team="unallocated", feature=None, tenant=None),
-        make_row(4_000_000, requests=3, team="risk", feature="contract-review", tenant="initech"),
-        make_row(
-            0,
-            requests=17,
-            unpriced_requests=17,
-            team="research",
-            feature="model-evaluation",
-            request_type="evaluation",
-            model="gpt-6-preview",
-            provider="openai",
-            tenant=None,
-        ),
+        make_row(28_400_000_000, requests=1_450, **NOBODY),
+        make_row(4_000_000, requests=3, **REVIEW),
+        make_row(0, requests=17, unpriced_requests=17, **PREVIEW),
     )
-    rows_before = (
+
+
+def _sample_rows_before() -> tuple[CostRow, ...]:
+    return (
         make_row(540_000_000_000, requests=38_000),
-        make_row(
-            61_000_000_000, requests=1_500, model="gpt-5.2", provider="openai", tenant="globex"
-        ),
-        make_row(
-            251_250_000_000, requests=9_400, team="growth", feature="campaign-writer", tenant=None
-        ),
-        make_row(
-            97_000_000_000,
-            requests=31_000,
-            team="search",
-            feature="query-rewriting",
-            model="gemini-2.5-flash",
-            provider="gcp.gemini",
-            tenant="<script>alert(1)</script>",
-        ),
-        make_row(
-            12_340_000_000, requests=95, team="risk", feature="contract-review", tenant="initech"
-        ),
-        make_row(25_000_000_000, requests=1_300, team="unallocated", feature=None, tenant=None),
+        make_row(61_000_000_000, requests=1_500, **ON_GPT),
+        make_row(251_250_000_000, requests=9_400, **WRITER),
+        make_row(97_000_000_000, requests=31_000, **REWRITING),
+        make_row(12_340_000_000, requests=95, **REVIEW),
+        make_row(25_000_000_000, requests=1_300, **NOBODY),
     )
-    standings = (
+
+
+def _sample_standings() -> tuple[BudgetStanding, ...]:
+    return (
         make_standing(
             "company",
             settled=1_106_323_000_000,
-            held=12_000_000_000,
+            held=12 * DOLLAR,
             limit=5_000 * DOLLAR,
             forecast=4_210 * DOLLAR,
         ),
@@ -225,13 +218,6 @@ def sample_facts() -> WeeklyFacts:
             split=("globex",),
             unit=Unit.TOKENS,
         ),
-    )
-    return make_facts(
-        rows,
-        rows_before,
-        _spread(rows),
-        standings=standings,
-        unpriced=(UnpricedLine("openai", "gpt-6-preview", 17, 17_000, 3_400),),
     )
 
 

@@ -111,3 +111,9 @@ def services(database: Database, clock: FrozenClock, tmp_path: Path) -> Services
 def ledger(services: Services) -> Ledger:
     """Give a ledger of its own memory on the empty ledger."""
     return make_ledger(services)
+
+
+@pytest.fixture
+def other_ledger(services: Services) -> Ledger:
+    """Give a second worker's ledger on the same database."""
+    return make_ledger(services)

@@ -107,7 +107,10 @@ def test_movers_are_ranked_by_the_size_of_their_change() -> None:
 
 
 def test_usage_without_any_price_is_unpriced_and_not_free() -> None:
-    now = {("a",): CostRow(("a",), requests=2, unpriced_requests=2), ("b",): CostRow(("b",))}
+    now: dict[Group, CostRow] = {
+        ("a",): CostRow(("a",), requests=2, unpriced_requests=2),
+        ("b",): CostRow(("b",)),
+    }
 
     breakdown = break_down(now, {}, limit=5)
 

@@ -43,8 +43,8 @@ def test_another_cost_per_token_is_rate() -> None:
 
 
 def test_requests_that_move_to_a_dearer_cell_are_mix() -> None:
-    before = {("cheap",): cell(100, 10, 1000), ("dear",): cell(900, 10, 1000)}
-    now = {("cheap",): cell(50, 5, 500), ("dear",): cell(1350, 15, 1500)}
+    before: dict[Group, CostRow] = {("cheap",): cell(100, 10, 1000), ("dear",): cell(900, 10, 1000)}
+    now: dict[Group, CostRow] = {("cheap",): cell(50, 5, 500), ("dear",): cell(1350, 15, 1500)}
 
     effects = explain_change(now, before)
 

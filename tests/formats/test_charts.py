@@ -17,7 +17,7 @@ from tokenbudget.formats.charts import (
     stacked_days,
     tick_step,
 )
-from tokenbudget.formats.display import tick_text
+from tokenbudget.formats.display import cents_text, tick_text
 from tokenbudget.formats.panels import series_text
 
 MONDAY = datetime(2026, 11, 9, tzinfo=UTC)
@@ -28,7 +28,8 @@ def draw(*series: DaySeries, days: int = 1) -> StackedChart:
     return stacked_days(
         DailySpend(tuple(MONDAY + timedelta(days=day) for day in range(days)), series),
         name_day=lambda day: f"day {day}",
-        name_cents=lambda cents: tick_text(cents, "USD"),
+        name_cents=lambda cents: cents_text(cents, "USD"),
+        name_tick=lambda cents: tick_text(cents, "USD"),
         name_series=series_text,
     )
 
@@ -47,7 +48,7 @@ def test_parts_of_a_day_stand_on_each_other() -> None:
     assert lower.y + lower.height == chart.baseline
     assert upper.y + upper.height == lower.y
     assert lower.height == 3 * upper.height
-    assert lower.label == "day 0, a: $30"
+    assert lower.label == "day 0, a: $30.00"
     assert [tick.label for tick in chart.amount_ticks] == ["$0", "$10", "$20", "$30", "$40"]
 
 

@@ -68,9 +68,12 @@ def test_an_amount_that_stands_alone_is_rounded_half_to_even() -> None:
     assert nanos_text(1, "USD") == "<$0.01"
 
 
-def test_ticks_drop_cents_that_say_nothing() -> None:
+def test_ticks_are_short() -> None:
     assert tick_text(10_000, "USD") == "$100"
     assert tick_text(50, "USD") == "$0.50"
+    assert tick_text(99_999_900, "USD") == "$999,999"
+    assert tick_text(150_000_000, "USD") == "$1.5M"
+    assert tick_text(-2_000_000_000, "EUR") == "−€20M"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from tests.reporting import DOLLAR, make_standing
 from tokenbudget.domain.breakdowns import DaySeries, break_down
 from tokenbudget.domain.budgets import Unit
-from tokenbudget.domain.costs import CostRow
+from tokenbudget.domain.costs import CostRow, Group
 from tokenbudget.formats.panels import (
     BudgetState,
     budget_panel,
@@ -16,6 +16,8 @@ from tokenbudget.formats.panels import (
     rest_text,
     series_text,
     unallocated_line,
+    unallocated_sentences,
+    unpriced_sentences,
     value_text,
 )
 
@@ -67,10 +69,34 @@ def test_the_most_used_budgets_come_first_and_the_others_are_counted() -> None:
 
 
 def test_usage_without_a_team_is_found_among_the_lines() -> None:
-    rows = {("unallocated",): CostRow(requests=1), ("growth",): CostRow(requests=1)}
+    rows: dict[Group, CostRow] = {
+        ("unallocated",): CostRow(requests=1),
+        ("growth",): CostRow(requests=1),
+    }
 
     line = unallocated_line(break_down(rows, {}, limit=5))
 
     assert line is not None
     assert line.group == ("unallocated",)
     assert unallocated_line(break_down({("growth",): CostRow()}, {}, limit=5)) is None
+
+
+def tell(row: CostRow) -> tuple[str, ...]:
+    """Give what is said when this row alone names no team."""
+    teams = break_down({("unallocated",): row}, {}, limit=5)
+    return unallocated_sentences(unallocated_line(teams), "USD")
+
+
+def test_usage_without_a_team_is_told_with_its_cost_or_as_unknown() -> None:
+    assert tell(CostRow(requests=1, effective_nanos=DOLLAR)) == (
+        "1 request names no team: $1.00, 100.0% of the spend.",
+    )
+    assert tell(CostRow(requests=2, unpriced_requests=2)) == (
+        "2 requests name no team, at a cost that is not known yet.",
+    )
+
+
+def test_nothing_is_told_where_nothing_is_open() -> None:
+    assert tell(CostRow()) == ()
+    assert unallocated_sentences(None, "USD") == ()
+    assert unpriced_sentences(0) == ()

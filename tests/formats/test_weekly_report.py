@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import pytest
 
@@ -66,12 +67,12 @@ def test_the_headline_says_what_matters_most_first() -> None:
         "from $986.59 the week before.",
         "support: reply-drafts on claude-sonnet-4-5 explains $83.30 of the rise.",
         "1 budget has reached the limit and 1 more is forecast to exceed it.",
-        "$28.40, 2.6% of the spend, has no team.",
+        "1,450 requests name no team: $28.40, 2.6% of the spend.",
         "22 requests have no price yet and are in no amount.",
     )
 
 
-def say(**overrides: object) -> tuple[str, ...]:
+def say(**overrides: Any) -> tuple[str, ...]:
     """Give the headline of the sample week, changed."""
     return headline_sentences(compose_weekly(make_facts(**overrides)))
 
@@ -162,7 +163,7 @@ def test_one_request_is_singular_and_a_team_is_not_told_of_the_unallocated() -> 
     row = make_row(DOLLAR, team="unallocated", unpriced_requests=1)
 
     assert say(rows=[row])[1:] == (
-        "$1.00, 100.0% of the spend, has no team.",
+        "100 requests name no team: $1.00, 100.0% of the spend.",
         "1 request has no price yet and is in no amount.",
     )
     assert len(say(rows=[row], team="unallocated")) == 2

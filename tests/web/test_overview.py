@@ -149,8 +149,8 @@ def test_the_page_shows_where_the_money_went(client: TestClient, services: Servi
 
     for text in (
         "$64.00",
-        "1 request of the last 30 days has no price yet and is in no amount",
-        "$4.00, 6.3% of the spend of the last 30 days, is unallocated",
+        "Last 30 days: 1 request has no price yet and is in no amount.",
+        "Last 30 days: 1 request names no team: $4.00, 6.2% of the spend.",
         "growth-monthly",
         "limit reached",
         "$41.00",

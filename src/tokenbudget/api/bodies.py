@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from tokenbudget.domain.errors import MalformedBody, TooLarge, UnsupportedMediaType
 
+ParsedT = TypeVar("ParsedT")
+LARGE_BODY_BYTES: Final = 256 * 1024
 MAX_OBJECT_BYTES: Final = 1024 * 1024
 OBJECT_BODY: Final = {
     "requestBody": {
@@ -41,25 +45,39 @@ async def read_body(request: Request, *, limit: int) -> bytes:
     return _gunzip(body, limit) if encoding == "gzip" else body
 
 
+async def parse_body(parse: Callable[[bytes], ParsedT], body: bytes) -> ParsedT:
+    """Give the parsed body; a large one in a thread, so that other requests go on meanwhile."""
+    if len(body) <= LARGE_BODY_BYTES:
+        return parse(body)
+    return await run_in_threadpool(parse, body)
+
+
 def _gunzip(body: bytes, limit: int) -> bytes:
-    decompressor = zlib.decompressobj(GZIP_WINDOW)
-    try:
-        decoded = decompressor.decompress(body, limit + 1)
-    except zlib.error:
-        raise MalformedBody("the body is not valid gzip") from None
-    if len(decoded) > limit:
-        raise TooLarge(f"the body exceeds {limit} bytes after decompression")
-    if not decompressor.eof:
-        raise MalformedBody("the gzip body is cut short")
-    return decoded
+    """Give the content of every member of a gzip file, as the format allows several."""
+    members = []
+    size = 0
+    rest = body
+    while rest:
+        decompressor = zlib.decompressobj(GZIP_WINDOW)
+        try:
+            members.append(decompressor.decompress(rest, limit + 1 - size))
+        except zlib.error:
+            raise MalformedBody("the body is not valid gzip") from None
+        size += len(members[-1])
+        if size > limit:
+            raise TooLarge(f"the body exceeds {limit} bytes after decompression")
+        if not decompressor.eof:
+            raise MalformedBody("the gzip body is cut short")
+        rest = decompressor.unused_data
+    return b"".join(members)
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """Give the JSON object of the body with exact decimals, where the framework would read floats."""
+    """Give the JSON object of the body with its decimals exact, not as floats."""
     body = await read_body(request, limit=MAX_OBJECT_BYTES)
     try:
         value = json.loads(body, parse_float=Decimal)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedBody(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise MalformedBody("the body must be a JSON object")

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tokenbudget.api.access import authorize, state_of
-from tokenbudget.api.bodies import read_body
+from tokenbudget.api.bodies import parse_body, read_body
 from tokenbudget.domain.errors import InvalidInput, UnsupportedMediaType
-from tokenbudget.formats.events import NDJSON_TYPES, Door, parse_items, split_body
+from tokenbudget.formats.events import NDJSON_TYPES, Door, ParsedItem, parse_items, split_body
 from tokenbudget.services.placement import Caller
 from tokenbudget.services.usage import RecordAnswer, RecordUsage
 
@@ -32,13 +32,17 @@ async def record_events(request: Request) -> Response:
             "application/x-ndjson"
         )
     body = await read_body(request, limit=settings.max_body_bytes)
-    items = split_body(body, content_type=content_type, max_items=settings.max_items)
     door = Door(
         now=state.services.clock(),
         future_tolerance=timedelta(seconds=settings.future_tolerance_seconds),
         idempotency_key=_idempotency_key(request),
     )
-    work = RecordUsage(parse_items(items, door), Caller(key.key_id, key.pinned_tags))
+
+    def parse(text: bytes) -> list[ParsedItem]:
+        items = split_body(text, content_type=content_type, max_items=settings.max_items)
+        return parse_items(items, door)
+
+    work = RecordUsage(await parse_body(parse, body), Caller(key.key_id, key.pinned_tags))
     answer = await state.writer.submit(work)
     if not isinstance(answer, RecordAnswer):
         raise TypeError(f"recording usage was answered with {type(answer).__name__}")

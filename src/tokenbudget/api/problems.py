@@ -18,12 +18,15 @@ from starlette.responses import Response
 
 from tokenbudget.domain.errors import (
     InvalidInput,
+    MalformedBody,
+    NotFound,
     TokenbudgetError,
     Unauthenticated,
     Unavailable,
 )
 
 PROBLEM_TYPE: Final = "application/problem+json"
+UNPARSED: Final = "json_invalid"
 logger = structlog.get_logger(__name__)
 
 
@@ -88,6 +91,8 @@ async def _on_invalid_request(_request: Request, error: Exception) -> Response:
         for fault in error.errors()
     ]
     first = faults[0]
+    if error.errors()[0]["type"] == UNPARSED:
+        return problem_of(MalformedBody(f"the body is not JSON: {first['detail']}"))
     return problem_response(
         code=InvalidInput.code,
         title=InvalidInput.title,
@@ -97,9 +102,13 @@ async def _on_invalid_request(_request: Request, error: Exception) -> Response:
     )
 
 
-async def _on_http_error(_request: Request, error: Exception) -> Response:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
+    if error.status_code == NotFound.status:
+        return problem_of(NotFound(f"there is nothing at {request.url.path}"))
+    if error.status_code == MalformedBody.status:
+        return problem_of(MalformedBody(str(error.detail)))
     phrase = HTTPStatus(error.status_code).phrase
     return problem_response(
         code=phrase.lower().replace(" ", "_"),

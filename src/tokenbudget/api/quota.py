@@ -13,7 +13,7 @@ from fastapi import APIRouter, Body, Depends, Request
 from starlette.responses import Response
 
 from tokenbudget.api.access import ServicesIn, authorize, require_scope, state_of
-from tokenbudget.api.bodies import read_body
+from tokenbudget.api.bodies import parse_body, read_body
 from tokenbudget.domain.errors import TokenbudgetError
 from tokenbudget.domain.money import format_nanos
 from tokenbudget.domain.periods import format_instant, parse_instant
@@ -27,6 +27,8 @@ router = APIRouter(
 )
 
 MAX_RETRY_SECONDS: Final = 86_400
+# Integers of structured fields have at most 15 digits (RFC 9651, section 3.3.1).
+MAX_FIELD_INTEGER: Final = 10**15 - 1
 
 
 async def check_quota(request: Request) -> Response:
@@ -34,7 +36,8 @@ async def check_quota(request: Request) -> Response:
     key = authorize(request, "quota")
     state = state_of(request)
     body = await read_body(request, limit=state.services.settings.max_body_bytes)
-    work = CheckQuota(parse_check(body), Caller(key.key_id, key.pinned_tags))
+    check = await parse_body(parse_check, body)
+    work = CheckQuota(check, Caller(key.key_id, key.pinned_tags))
     answer = await state.writer.submit(work)
     if isinstance(answer, TokenbudgetError):
         raise answer
@@ -101,8 +104,9 @@ def quota_headers(answer: dict[str, Any], now: datetime) -> dict[str, str]:
         0, int((parse_instant(binding["resets_at"], field="resets_at") - now).total_seconds())
     )
     unit = "micro-" + answer["currency"].lower() if binding["unit"] == "money" else binding["unit"]
-    limit = _countable(binding["limit"], binding["unit"])
-    left = max(0, _countable(binding["headroom"], binding["unit"]))
+    limit = min(_countable(binding["limit"], binding["unit"]), MAX_FIELD_INTEGER)
+    headroom = _countable(binding["headroom"], binding["unit"])
+    left = min(max(0, headroom), MAX_FIELD_INTEGER)
     headers = {
         "RateLimit-Policy": f'"{binding["budget"]}";q={limit};tokenbudget-unit="{unit}"',
         "RateLimit": f'"{binding["budget"]}";r={left};t={seconds_left}',

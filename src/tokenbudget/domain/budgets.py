@@ -112,7 +112,7 @@ class Budget:
         return self.valid_from <= instant and (self.valid_to is None or instant < self.valid_to)
 
     def period_counted_at(self, instant: datetime) -> Period | None:
-        """Give the window in which usage of this instant counts; None when it does not count at all.
+        """Give the window in which usage of this instant counts, None when it counts in none.
 
         A window counts as a whole as soon as the budget is valid at some time in it.
         """

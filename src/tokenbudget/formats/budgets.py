@@ -26,15 +26,19 @@ from tokenbudget.domain.budgets import (
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.money import format_nanos, parse_decimal, parse_nanos
 from tokenbudget.domain.periods import Period, Window, format_instant, parse_instant, zone
-from tokenbudget.formats.wire import find_nul_field, plain_fault
+from tokenbudget.formats.wire import plain_fault, require_no_nul
 
 MAX_THRESHOLDS: Final = 20
+MIN_THRESHOLD: Final = Decimal(1) / BASIS_POINTS
 MAX_THRESHOLD: Final = 100
 MAX_COUNT: Final = 10**18
 UNSUPPORTED_SELECTORS: Final = frozenset({"owner", "cost_center"})
 LATER_WINDOWS: Final = ("rolling:", "operation")
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][\w.:-]*$")]
+# An id stands in paths and in headers, where only ASCII is safe.
+ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*\Z"
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=ID_PATTERN)]
 
 
 class BudgetShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -127,6 +131,7 @@ def parse_budget(entry: object, *, where: str, timezone: str) -> BudgetDraft:
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{where}: {plain_fault(error, 'budget')}") from None
     try:
+        require_no_nul(shape)
         return _draft_of(shape, timezone)
     except InvalidInput as error:
         raise InvalidInput(f"{where} ({shape.id}): {error.detail}") from None
@@ -186,6 +191,10 @@ def parse_window(text: str, timezone: str) -> BudgetWindow:
 
 def _draft_of(shape: BudgetShape, default_timezone: str) -> BudgetDraft:
     unit = Unit(shape.unit)
+    valid_from = _instant_of(shape.valid_from, "valid_from")
+    valid_to = _instant_of(shape.valid_to, "valid_to")
+    if valid_from is not None and valid_to is not None and valid_from >= valid_to:
+        raise InvalidInput("valid_to must be after valid_from", field="valid_to")
     return BudgetDraft(
         id=shape.id,
         selector=_selector_of(shape.selector),
@@ -202,38 +211,46 @@ def _draft_of(shape: BudgetShape, default_timezone: str) -> BudgetDraft:
         fails_open=shape.fail_mode == "open",
         owner=shape.owner,
         channels=tuple(shape.channels),
-        valid_from=_instant_of(shape.valid_from, "valid_from"),
-        valid_to=_instant_of(shape.valid_to, "valid_to"),
+        valid_from=valid_from,
+        valid_to=valid_to,
     )
 
 
 def _selector_of(selector: Mapping[str, str | list[str]]) -> dict[str, frozenset[str]]:
-    conditions = {}
+    conditions: dict[str, frozenset[str]] = {}
     for name, accepted in selector.items():
-        _require_countable(name, "selector")
+        dimension = _dimension_of(name, "selector")
+        if dimension in conditions:
+            raise InvalidInput(f"selector names {dimension!r} twice", field="selector")
         values = [accepted] if isinstance(accepted, str) else accepted
         if not values or "" in values:
             raise InvalidInput(f"selector.{name} needs at least one value, none of them empty")
-        conditions[name.removeprefix("tag:")] = frozenset(values)
+        conditions[dimension] = frozenset(values)
     return conditions
 
 
 def _split_of(names: list[str]) -> tuple[str, ...]:
-    for name in names:
-        _require_countable(name, "split_by")
-    if len(set(names)) != len(names):
-        raise InvalidInput("split_by names a dimension twice")
-    return tuple(name.removeprefix("tag:") for name in names)
+    dimensions = tuple(_dimension_of(name, "split_by") for name in names)
+    if len(set(dimensions)) != len(dimensions):
+        raise InvalidInput("split_by names a dimension twice", field="split_by")
+    return dimensions
 
 
-def _require_countable(name: str, field: str) -> None:
+def _dimension_of(name: str, field: str) -> str:
+    """Give the dimension or tag that ``team`` or ``tag:team`` names."""
     if name in UNSUPPORTED_SELECTORS:
         raise InvalidInput(f"{field} {name!r} is not available: budgets match what a call carries")
+    dimension = name.removeprefix("tag:")
+    if not dimension:
+        raise InvalidInput(f"{field} {name!r} names no dimension", field=field)
+    return dimension
 
 
 def _quantity_of(value: object, unit: Unit, field: str) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
-        raise InvalidInput(f"{field} {value!r} is not a decimal number", field=field)
+        raise InvalidInput(
+            f"{field} must be a decimal number, not {type(value).__name__}", field=field
+        )
     if unit is Unit.MONEY:
         quantity = parse_nanos(value, field=field)
     else:
@@ -244,8 +261,8 @@ def _quantity_of(value: object, unit: Unit, field: str) -> int:
 
 
 def _count_of(value: Decimal, unit: Unit, field: str) -> int:
-    if abs(value) > MAX_COUNT:
-        raise InvalidInput(f"{field} {value} is above {MAX_COUNT}", field=field)
+    if not -MAX_COUNT <= value <= MAX_COUNT:
+        raise InvalidInput(f"{field} {value} is out of range", field=field)
     if value % 1:
         raise InvalidInput(f"{field} {value} must be a whole number of {unit.value}", field=field)
     return int(value)
@@ -254,11 +271,11 @@ def _count_of(value: Decimal, unit: Unit, field: str) -> int:
 def _thresholds_of(thresholds: tuple[Decimal, ...]) -> tuple[int, ...]:
     basis_points = []
     for threshold in thresholds:
-        in_range = threshold.is_finite() and 0 < threshold <= MAX_THRESHOLD
+        in_range = threshold.is_finite() and MIN_THRESHOLD <= threshold <= MAX_THRESHOLD
         if not in_range or threshold * BASIS_POINTS % 1:
             raise InvalidInput(
                 f"threshold {threshold} must be above 0, at most {MAX_THRESHOLD}, "
-                "in steps of 0.0001"
+                f"in steps of {MIN_THRESHOLD}"
             )
         basis_points.append(int(threshold * BASIS_POINTS))
     return tuple(sorted(set(basis_points)))
@@ -298,4 +315,3 @@ def _instant_of(value: object, field: str) -> datetime | None:
 
 def _one_or_list(values: frozenset[str]) -> str | list[str]:
     return next(iter(values)) if len(values) == 1 else sorted(values)
-

@@ -118,6 +118,7 @@ def stacked_days(
     *,
     name_day: Callable[[int], str],
     name_cents: Callable[[int], str],
+    name_tick: Callable[[int], str],
     name_series: Callable[[DaySeries], str],
 ) -> StackedChart:
     """Give the chart of spend a day, teams stacked; days below zero hang from the zero line."""
@@ -139,7 +140,7 @@ def stacked_days(
         plot_right=plot_right,
         baseline=scale.y(0),
         bars=tuple(bars),
-        amount_ticks=tuple(Tick(scale.y(cents), name_cents(cents)) for cents in ticks),
+        amount_ticks=tuple(Tick(scale.y(cents), name_tick(cents)) for cents in ticks),
         day_ticks=tuple(
             Tick(x + width // 2, name_day(day))
             for day, (x, width) in enumerate(slots)

@@ -66,9 +66,13 @@ def cents_text(cents: int, currency: str) -> str:
 
 
 def tick_text(cents: int, currency: str) -> str:
-    """Give the amount for an axis: whole units without their cents."""
-    text = cents_text(cents, currency)
-    return text.removesuffix(".00") if cents % CENTS_PER_UNIT == 0 else text
+    """Give a round amount for an axis: without cents that say nothing, and from a million short."""
+    for scale, letter in COUNT_SCALES:
+        if abs(cents) >= scale * CENTS_PER_UNIT:
+            tenths = divide_half_even(abs(cents) * TENTHS, scale * CENTS_PER_UNIT)
+            short = cents_text(tenths * CENTS_PER_UNIT // TENTHS, currency)
+            return f"{_sign(cents)}{short.removesuffix('0').removesuffix('.0')}{letter}"
+    return cents_text(cents, currency).removesuffix(".00")
 
 
 def count_text(count: int) -> str:

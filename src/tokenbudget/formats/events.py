@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -122,13 +123,11 @@ def parse_items(items: Sequence[RawItem], door: Door) -> list[ParsedItem]:
     parsed: list[ParsedItem] = []
     for index, item in enumerate(items):
         try:
-            shape = _shape_decoder.decode(item)
+            parsed.append(_to_event(_shape_decoder.decode(item), index, door))
         except msgspec.ValidationError as error:
             parsed.append(_invalid_shape(index, item, error))
         except UNREADABLE as error:
             parsed.append(Rejection(index, None, "malformed_json", str(error)))
-        else:
-            parsed.append(_to_event(shape, index, door))
     return parsed
 
 
@@ -165,10 +164,8 @@ def _require_json(body: bytes) -> None:
 
 def _invalid_shape(index: int, item: RawItem, error: msgspec.ValidationError) -> Rejection:
     event_ref = None
-    try:
+    with suppress(*UNREADABLE):
         event_ref = msgspec.json.decode(item, type=_EventIdOnly).event_id
-    except UNREADABLE:
-        pass
     return _rejection_of(index, event_ref, error)
 
 

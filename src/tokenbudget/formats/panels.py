@@ -19,10 +19,13 @@ from tokenbudget.domain.breakdowns import Breakdown, DailySpend, DaySeries, Line
 from tokenbudget.domain.budgets import BudgetStanding
 from tokenbudget.formats.charts import BudgetBar, StackedChart, budget_bar, stacked_days
 from tokenbudget.formats.display import (
+    cents_text,
     counted_text,
+    money_text,
     quantity_text,
     share_text,
     short_day_text,
+    tenths_text,
     tick_text,
 )
 
@@ -114,7 +117,8 @@ def daily_chart(daily: DailySpend, *, timezone: str, currency: str) -> StackedCh
     return stacked_days(
         daily,
         name_day=lambda day: short_day_text(daily.days[day], timezone),
-        name_cents=lambda cents: tick_text(cents, currency),
+        name_cents=lambda cents: cents_text(cents, currency),
+        name_tick=lambda cents: tick_text(cents, currency),
         name_series=series_text,
     )
 
@@ -127,6 +131,26 @@ def budget_text(budget_id: str, split: Sequence[str]) -> str:
 def unallocated_line(teams: Breakdown) -> Line | None:
     """Give the line of usage that has no team, or None when there is none among the lines shown."""
     return next((line for line in teams.lines if line.group == (UNALLOCATED,)), None)
+
+
+def unallocated_sentences(line: Line | None, currency: str) -> tuple[str, ...]:
+    """Give what must be said of usage without a team: one sentence, or none without such usage."""
+    if line is None or line.now.requests == 0:
+        return ()
+    requests = counted_text(line.now.requests, "request")
+    named = "names" if line.now.requests == 1 else "name"
+    if line.is_unpriced:
+        return (f"{requests} {named} no team, at a cost that is not known yet.",)
+    amount = money_text(line.amount, currency)
+    return (f"{requests} {named} no team: {amount}, {tenths_text(line.share)} of the spend.",)
+
+
+def unpriced_sentences(requests: int) -> tuple[str, ...]:
+    """Give what must be said of requests without a price: one sentence, or none for none."""
+    if requests == 0:
+        return ()
+    has, is_in = ("has", "is") if requests == 1 else ("have", "are")
+    return (f"{counted_text(requests, 'request')} {has} no price yet and {is_in} in no amount.",)
 
 
 def budget_panel(standings: Sequence[BudgetStanding], *, currency: str, limit: int) -> BudgetPanel:

@@ -14,7 +14,7 @@ from tokenbudget.domain.holds import Binding, CheckRequest, Decision, Notice
 from tokenbudget.domain.money import format_nanos, parse_nanos
 from tokenbudget.domain.periods import format_instant
 from tokenbudget.formats.budgets import format_quantity
-from tokenbudget.formats.wire import NUL_ESCAPE, UNREADABLE, find_nul_field, plain_fault
+from tokenbudget.formats.wire import NUL_ESCAPE, UNREADABLE, plain_fault, require_no_nul
 from tokenbudget.tokens import count_messages, count_tokens
 
 Words = Annotated[str, msgspec.Meta(max_length=256)]
@@ -51,13 +51,16 @@ def parse_check(body: bytes) -> CheckRequest:
     """
     try:
         shape = _decoder.decode(body)
+        if NUL_ESCAPE in body:
+            require_no_nul(shape)
+        return _request_of(shape)
     except msgspec.ValidationError as error:
         raise InvalidInput(plain_fault(error, "check")) from None
     except UNREADABLE as error:
         raise MalformedBody(f"the body is not JSON: {error}") from None
-    field = find_nul_field(shape) if NUL_ESCAPE in body else None
-    if field is not None:
-        raise InvalidInput(f"{field} holds a NUL character", field=field)
+
+
+def _request_of(shape: CheckShape) -> CheckRequest:
     return CheckRequest(
         tags={name: value for name, value in shape.tags.items() if value is not None},
         provider=shape.provider or "",

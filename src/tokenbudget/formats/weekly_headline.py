@@ -13,21 +13,25 @@ from tokenbudget.formats.display import (
     money_text,
     period_text,
     share_text,
-    tenths_text,
 )
-from tokenbudget.formats.panels import value_text
+from tokenbudget.formats.panels import (
+    unallocated_sentences,
+    unpriced_sentences,
+    value_text,
+)
 from tokenbudget.formats.weekly_report import WeeklyReport
 
 
 def headline_sentences(report: WeeklyReport) -> tuple[str, ...]:
     """Give what a reader must know first, most important first, as plain text."""
+    currency = report.currency
     found = (
         _spend_sentence(report),
         _beginning_sentence(report),
         _mover_sentence(report),
         _budget_sentence(report),
-        _unallocated_sentence(report),
-        _unpriced_sentence(report),
+        *(() if report.team is not None else unallocated_sentences(report.unallocated, currency)),
+        *unpriced_sentences(report.total.now.unpriced_requests),
     )
     return tuple(sentence for sentence in found if sentence)
 
@@ -91,19 +95,3 @@ def _budget_sentence(report: WeeklyReport) -> str:
         noun = "more" if spent else "budget" if forecast_over == 1 else "budgets"
         parts.append(f"{forecast_over} {noun} {verb} forecast to exceed it")
     return f"{' and '.join(parts)}." if parts else ""
-
-
-def _unallocated_sentence(report: WeeklyReport) -> str:
-    line = report.unallocated
-    if line is None or line.amount.nanos == 0 or report.team is not None:
-        return ""
-    amount = money_text(line.amount, report.currency)
-    return f"{amount}, {tenths_text(line.share)} of the spend, has no team."
-
-
-def _unpriced_sentence(report: WeeklyReport) -> str:
-    unpriced = report.total.now.unpriced_requests
-    if unpriced == 0:
-        return ""
-    has, is_in = ("has", "is") if unpriced == 1 else ("have", "are")
-    return f"{counted_text(unpriced, 'request')} {has} no price yet and {is_in} in no amount."

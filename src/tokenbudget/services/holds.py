@@ -5,17 +5,17 @@ And how long they may live.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlmodel import Session
 
-from tokenbudget.domain.budgets import Counter, Unit
+from tokenbudget.domain.budgets import BudgetMatch, Counter, Unit
 from tokenbudget.domain.errors import Conflict, NotFound, TokenbudgetError
 from tokenbudget.domain.holds import HoldState, settled_state
-from tokenbudget.services.counting import CounterBook
+from tokenbudget.services.counting import CounterBook, key_text
 from tokenbudget.services.usage import Posting
 from tokenbudget.store.budgets import (
     add_transfers,
@@ -104,16 +104,18 @@ class HoldDesk:
         if hold is not None and posting.sign > 0:
             self._resolve_by_usage(hold, posting, book)
         granted = _granted_counters(hold, book)
-        for unit, key in posting.keys:
-            natural = book.counter(key)
-            target = granted.get((key.budget_id, key.counting_version, key.split_key), natural)
-            quantity = posting.quantity(unit)
+        for match, key in posting.keys:
+            natural = book.counter(key) if key is not None else None
+            target = _granted_counter(granted, match) or natural
+            if target is None:
+                continue
+            quantity = posting.quantity(match.budget.unit)
             target.settled += quantity
             if target is not natural and quantity:
                 self._note_transfer(posting, natural, target, quantity)
 
     def expire(self, book: CounterBook) -> None:
-        """Give back what ran out and was not settled or released in this very transaction."""
+        """Give back what ran out and was not settled in this very transaction."""
         for hold in self.expired:
             if self.states[hold.id] is HoldState.HELD:
                 _give_back(hold, book)
@@ -177,13 +179,13 @@ class HoldDesk:
         )
 
     def _note_transfer(
-        self, posting: Posting, natural: Counter, target: Counter, quantity: int
+        self, posting: Posting, natural: Counter | None, target: Counter, quantity: int
     ) -> None:
         self.transfers.append(
             {
                 "usage_id": posting.usage_id,
                 "to_counter_id": target.id,
-                "from_counter_id": natural.id,
+                "from_counter_id": natural.id if natural is not None else None,
                 "quantity": quantity,
             }
         )
@@ -221,6 +223,15 @@ def _granted_counters(
         (counter.budget_id, counter.counting_version, counter.split_key): counter
         for counter in counters
     }
+
+
+def _granted_counter(
+    granted: Mapping[tuple[str, int, str], Counter], match: BudgetMatch
+) -> Counter | None:
+    if not granted:
+        return None
+    budget = match.budget
+    return granted.get((budget.id, budget.counting_version, key_text(match.split)))
 
 
 def named_holds(postings: Sequence[Posting], works: Sequence[ReleaseHold | ExtendHold]) -> set[str]:

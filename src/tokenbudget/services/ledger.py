@@ -91,8 +91,8 @@ class Batch:
         self.book.lock()
         for posting in self.recorder.postings:
             self.hold_desk.settle(posting, self.book)
-        changed = iter([self._change(work) for work in changes])
         self.hold_desk.expire(self.book)
+        changed = iter([self._change(work) for work in changes])
         decided = iter([self.check_desk.decide(item, self.book) for item in pending])
         tallies = iter(self.recorder.tallies)
         self._write()

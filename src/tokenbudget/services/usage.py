@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlmodel import Session
 
 from tokenbudget.domain.allocation import CallFacts
-from tokenbudget.domain.budgets import Unit
+from tokenbudget.domain.budgets import BudgetMatch, Unit
 from tokenbudget.domain.periods import from_micros, to_micros
 from tokenbudget.domain.rating import Charge, RatingFacts, rate
 from tokenbudget.domain.rollups import DAY_SECONDS, MEASURES, QUARTER_HOUR_SECONDS
@@ -106,7 +106,7 @@ class Posting:
     price_row_id: int
     hold_id: str | None
     reverses_usage_id: int | None = None
-    keys: tuple[tuple[Unit, CounterKey], ...] = ()
+    keys: tuple[tuple[BudgetMatch, CounterKey | None], ...] = ()
 
     def quantity(self, unit: Unit) -> int:
         """Give the signed movement in a budget's unit; unpriced usage moves no money."""
@@ -164,9 +164,8 @@ class Recorder:
         """Ask the book for the counters these postings move."""
         for posting in self.postings:
             posting.keys = tuple(
-                (match.budget.unit, key)
+                (match, book.key_of(match, posting.occurred_at))
                 for match in posting.placement.matches
-                if (key := book.key_of(match, posting.occurred_at)) is not None
             )
 
     def write_rollups(self) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, SQLModel
 
-from tokenbudget.domain.errors import ConfigurationError, Unavailable
+from tokenbudget.domain.errors import ConfigurationError, InvalidInput, Unavailable
 from tokenbudget.domain.periods import from_micros, to_micros
 
 SQLITE_BUSY_MILLISECONDS = 15_000
@@ -168,6 +168,8 @@ class Database:
                 yield connection.execution_options(**{LOCK_MODE: lock_mode})
         except (OperationalError, InterfaceError) as error:
             raise Unavailable(f"the database cannot answer: {_first_line(error)}") from error
+        except DataError as error:
+            raise InvalidInput(f"the database cannot hold a value: {_first_line(error)}") from error
 
     def close(self) -> None:
         """Close every pooled connection."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from tokenbudget.domain.breakdowns import Breakdown, DailySpend, Line
+from tokenbudget.domain.breakdowns import Breakdown, DailySpend
 from tokenbudget.formats.charts import Sparkline, StackedChart
 from tokenbudget.formats.panels import BudgetPanel, PriceListVersion, Tile, UnpricedLine
 
@@ -38,8 +38,8 @@ class OverviewPage:
     """The page at ``/``.
 
     ``trends`` has one line for each line of ``teams``. ``before`` in any line is as many days
-    earlier; ``compares_from`` is when the ledger begins, if that is within those earlier days.
-    ``last_recorded_at`` is None in an empty ledger.
+    earlier; ``notices`` are sentences about the days shown; ``compares_from`` is when the ledger
+    begins, if that is within those earlier days. ``last_recorded_at`` is None in an empty ledger.
     """
 
     currency: str
@@ -57,8 +57,8 @@ class OverviewPage:
     features: Breakdown
     budgets: BudgetPanel
     alerts: tuple[AlertLine, ...]
+    notices: tuple[str, ...]
     unpriced: tuple[UnpricedLine, ...]
-    unallocated: Line | None
     price_list: PriceListVersion | None
     compares_from: datetime | None
     last_recorded_at: datetime | None

@@ -43,6 +43,8 @@ from tokenbudget.formats.panels import (
     budget_text,
     daily_chart,
     unallocated_line,
+    unallocated_sentences,
+    unpriced_sentences,
 )
 from tokenbudget.services.alerts import list_alerts
 from tokenbudget.services.budgets import list_standings
@@ -97,8 +99,11 @@ def build_overview(services: Services, *, days: int) -> OverviewPage:
         features=_table(rows, rows_before, 2),
         budgets=budget_panel(standings, currency=settings.currency, limit=MAX_BUDGETS),
         alerts=tuple(_alert_line(alert, settings.currency) for alert in alerts),
+        notices=(
+            *unpriced_sentences(teams.total.now.unpriced_requests),
+            *unallocated_sentences(unallocated_line(teams), settings.currency),
+        ),
         unpriced=read_unpriced(services.database, period=period),
-        unallocated=unallocated_line(teams),
         price_list=read_price_list(services.database),
         compares_from=read_compares_from(services.database, before=before),
         last_recorded_at=read_last_recorded_at(services.database),
