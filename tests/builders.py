@@ -6,16 +6,18 @@ and a million output tokens two, so ten thousand input tokens are a cent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.exc import ProgrammingError
 from sqlmodel import SQLModel
 
 from tests.price_builders import day, make_model, make_price, make_price_list
-from tokenbudget.domain.errors import TokenbudgetError
+from tokenbudget.domain.errors import TokenbudgetError, Unavailable
 from tokenbudget.domain.prices import ProviderPrices
 from tokenbudget.formats.budgets import BudgetDraft, parse_budget
 from tokenbudget.formats.events import Door, parse_items
@@ -34,6 +36,7 @@ CENT: Final = 10**7
 TOKENS_PER_CENT: Final = 10_000
 ONE_DAY: Final = timedelta(days=1)
 NOBODY: Final = Caller()
+WRITE_FAILURE: Final = (Unavailable, ProgrammingError)
 
 PLAIN_RATES: Final = {"input_tokens": 1_000_000, "output_tokens": 2_000_000}
 DOUBLED_RATES: Final = {"input_tokens": 2_000_000, "output_tokens": 4_000_000}
@@ -203,3 +206,15 @@ def contents(database: Database) -> dict[str, Sequence[sa.RowMapping]]:
             .all()
             for table in SQLModel.metadata.sorted_tables
         }
+
+
+@contextmanager
+def table_away(database: Database, name: str) -> Iterator[None]:
+    """Take a table away for a while, so that whatever writes it fails with a WRITE_FAILURE."""
+    with database.locked_connection() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {name} RENAME TO {name}_away")
+    try:
+        yield
+    finally:
+        with database.locked_connection() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {name}_away RENAME TO {name}")

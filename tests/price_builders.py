@@ -14,6 +14,7 @@ from tokenbudget.domain.prices import (
     ProviderPrices,
     Selector,
     close_validity,
+    find_superseded,
 )
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -38,8 +39,11 @@ def make_price(rates: Mapping[str, int] | None = None, **overrides: Any) -> Pric
 def make_model(*prices: Price, **overrides: Any) -> ModelPrices:
     """Give a model of ``acme`` with these rows, closed; it answers to its own name only."""
     model = overrides.pop("model", "m")
+    rows = prices or (make_price(),)
     fields: dict[str, Any] = {"provider": "acme", "patterns": (model,), **overrides}
-    return ModelPrices(model=model, prices=close_validity(prices or (make_price(),)), **fields)
+    return ModelPrices(
+        model=model, prices=close_validity(rows), superseded=find_superseded(rows), **fields
+    )
 
 
 def make_price_list(*models: ModelPrices, **overrides: Any) -> PriceList:

@@ -1,8 +1,9 @@
-"""A real ``tokenbudget serve`` in processes of its own, on a loopback port, for tests and benchmarks."""
+"""A real ``tokenbudget serve`` in processes of its own, for tests and benchmarks."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,7 +22,9 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 FIRST_FIELD_AFTER_NAME = 3
 PARENT, USER_TICKS, SYSTEM_TICKS, RESIDENT_PAGES = 4, 14, 15, 24
-SERVE = (str(Path(sys.executable).with_name("tokenbudget")), "serve")
+COMMAND = str(Path(sys.executable).with_name("tokenbudget"))
+SERVE = (COMMAND, "serve")
+FIRST_KEY = re.compile(r"First API key .*: (\S+)")
 
 
 class ServerProcess:
@@ -41,7 +44,7 @@ class ServerProcess:
             )
 
     def wait_until_ready(self) -> None:
-        """Return once the server answers; raises RuntimeError with its log when it ends or is too slow."""
+        """Return once the server answers; raises RuntimeError with its log when it does not."""
         deadline = monotonic() + START_SECONDS
         while monotonic() < deadline:
             if self.process.poll() is not None:
@@ -50,6 +53,13 @@ class ServerProcess:
                 return
             sleep(POLL_SECONDS)
         raise RuntimeError(f"the server did not start: {self.log.read_text()[-2000:]}")
+
+    def first_key(self) -> str:
+        """Give the admin key that a server prints when it starts on an empty database."""
+        found = FIRST_KEY.search(self.log.read_text())
+        if found is None:
+            raise RuntimeError(f"the server printed no first key: {self.log.read_text()[-2000:]}")
+        return found[1]
 
     def kill(self) -> None:
         """End the server and its workers at once, as a power cut would."""
@@ -84,7 +94,7 @@ class ServerProcess:
 def serving(
     directory: Path, *, command: Sequence[str] = SERVE, **settings: str
 ) -> Iterator[ServerProcess]:
-    """Give a running server; settings are ``TOKENBUDGET_*`` variables by their names in lower case."""
+    """Give a running server; settings are ``TOKENBUDGET_*`` variables in lower case."""
     server = start_server(directory, command=command, **settings)
     try:
         server.wait_until_ready()
@@ -143,7 +153,7 @@ def _descendants(process_id: int) -> list[int]:
 
 
 def _fields(process_id: int) -> list[str]:
-    """Give the fields of ``/proc/<id>/stat`` under the numbers of proc(5); empty when it is gone."""
+    """Give the fields of ``/proc/<id>/stat`` by their numbers; empty when it is gone."""
     try:
         text = Path(f"/proc/{process_id}/stat").read_text()
     except OSError:

@@ -13,10 +13,13 @@ import pytest
 from tokenbudget import tokens
 from tokenbudget.tokens import (
     MAX_TEXT_BYTES,
+    EstimatorsInvalid,
     TokenEstimate,
     VocabularyDamaged,
     count_messages,
     count_tokens,
+    family_of,
+    use_estimators,
 )
 
 # The example of OpenAI's cookbook, "How to count tokens with tiktoken" (MIT); it states that the
@@ -88,8 +91,10 @@ def test_counts_are_those_openai_publishes(text: str, cl100k_count: int, o200k_c
     older = count_tokens(text, "gpt-4")
     newer = count_tokens(text, "gpt-4o")
 
-    assert older == TokenEstimate(cl100k_count, "cl100k_base", multiplier=10_000, band=0)
-    assert newer == TokenEstimate(o200k_count, "o200k_base", multiplier=10_000, band=0)
+    assert older == TokenEstimate(
+        cl100k_count, cl100k_count, "cl100k_base", multiplier=10_000, band=0
+    )
+    assert newer == TokenEstimate(o200k_count, o200k_count, "o200k_base", multiplier=10_000, band=0)
 
 
 def test_special_tokens_in_a_text_count_as_plain_text() -> None:
@@ -294,3 +299,74 @@ def test_the_fast_counter_counts_like_tiktoken(encoding_name: str, text: str) ->
     fast = toktok.batch_count([text], encoding_name, 1)
 
     assert list(fast) == [len(tokens._encoding(encoding_name).encode_ordinary(text))]
+
+
+@pytest.fixture
+def _packaged_families() -> Iterator[None]:
+    yield
+    use_estimators("")
+
+
+@pytest.mark.usefixtures("_packaged_families")
+def test_an_operators_family_takes_the_place_of_the_packaged_one_and_keeps_what_it_leaves_out() -> (
+    None
+):
+    before = family_of("claude-opus-4-8")
+
+    use_estimators('schema = 1\n[[family]]\nname = "claude from 4.7"\nmultiplier = 1.4321\n')
+
+    after = family_of("claude-opus-4-8")
+    assert (before.multiplier, after.multiplier) == (15_000, 14_321)
+    assert (after.band, after.encoding, after.match) == (before.band, before.encoding, before.match)
+    # Its neighbour is still asked first.
+    assert family_of("claude-sonnet-4").multiplier == 12_000
+
+
+@pytest.mark.usefixtures("_packaged_families")
+def test_a_family_of_the_operators_own_is_asked_before_the_packaged_ones() -> None:
+    use_estimators(
+        "schema = 1\n[[family]]\nname = 'house'\nmatch = '^claude-house'\n"
+        "encoding = 'cl100k_base'\nmultiplier = 2\nband = 0.1\n"
+    )
+
+    house = count_tokens("one two", "claude-house-1")
+    assert (house.method, house.multiplier, house.band) == ("cl100k_base", 20_000, 1_000)
+    assert (house.counted, house.tokens) == (2, 4)
+    assert family_of("claude-opus-4-8").name == "claude from 4.7"
+    assert family_of("something else").name == "all others"
+
+
+@pytest.mark.usefixtures("_packaged_families")
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("schema =", "this is no TOML"),
+        ("schema = 2\nfamily = []", "needs schema = 1"),
+        ("schema = 1", "needs schema = 1"),
+        ("schema = 1\nfamily = [1]", "every family needs a name of its own"),
+        ("schema = 1\n[[family]]\nband = 0", "every family needs a name of its own"),
+        (
+            "schema = 1\n[[family]]\nname = 'gemini'\n[[family]]\nname = 'gemini'",
+            "'gemini': every family needs a name of its own",
+        ),
+        ("schema = 1\n[[family]]\nname = 'mine'\nmatch = 'x'", "band, encoding, multiplier:"),
+        ("schema = 1\n[[family]]\nname = 'gemini'\nrate = 1", "'gemini': rate: unknown"),
+        ("schema = 1\n[[family]]\nname = 'gemini'\nencoding = 'p50k'", "encoding must be one of"),
+        ("schema = 1\n[[family]]\nname = 'gemini'\nmatch = '('", "match is no pattern"),
+        ("schema = 1\n[[family]]\nname = 'gemini'\nmultiplier = 0", "multiplier must be a number"),
+        (
+            "schema = 1\n[[family]]\nname = 'gemini'\nmultiplier = inf",
+            "multiplier must be a number",
+        ),
+        ("schema = 1\n[[family]]\nname = 'gemini'\nband = 0.12345", "band must be a number"),
+        ("schema = 1\n[[family]]\nname = 'gemini'\nband = '1'", "band must be a number"),
+        ("schema = 1\n[[family]]\nname = 'gemini'\nband = 101", "at most 100"),
+    ],
+)
+def test_a_text_that_is_no_file_of_estimators_is_refused_and_changes_nothing(
+    text: str, rule: str
+) -> None:
+    with pytest.raises(EstimatorsInvalid, match=rule):
+        use_estimators(text)
+
+    assert family_of("gemini-3").multiplier == 10_500

@@ -125,6 +125,8 @@ def upgrade() -> None:
         sa.Column("provider", sa.String(), nullable=True),
         sa.Column("model", sa.String(), nullable=True),
         sa.Column("estimate_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("counted_tokens", sa.Integer(), nullable=True),
+        sa.Column("counting_method", sa.String(), nullable=True),
         sa.Column("grants", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_holds")),
     )
@@ -184,10 +186,17 @@ def upgrade() -> None:
         ),
     )
     op.create_table(
+        "period_closes",
+        sa.Column("closed_before", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("closed_before", name=op.f("pk_period_closes")),
+    )
+    op.create_table(
         "price_lists",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("sha256", sa.String(), nullable=False),
         sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("unpriced_checked_to", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_price_lists")),
         sa.UniqueConstraint("sha256", name=op.f("uq_price_lists_sha256")),
     )
@@ -200,6 +209,8 @@ def upgrade() -> None:
         sa.Column("currency", sa.String(), nullable=False),
         sa.Column("selector", sa.JSON(), nullable=False),
         sa.Column("rates", sa.JSON(), nullable=False),
+        sa.Column("agreed", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("commitment", sa.String(), nullable=True),
         sa.Column("origin", sa.String(), nullable=True),
         sa.Column("valid_from", sa.BigInteger(), nullable=True),
         sa.Column("valid_to", sa.BigInteger(), nullable=True),
@@ -207,6 +218,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_price_rows")),
         sa.UniqueConstraint("digest", name=op.f("uq_price_rows_digest")),
     )
+    with op.batch_alter_table("price_rows", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_price_rows_commitment"), ["commitment"], unique=False)
+
     op.create_table(
         "report_runs",
         sa.Column("kind", sa.String(), nullable=False),
@@ -297,6 +311,27 @@ def upgrade() -> None:
         batch_op.create_index("ix_bill_lines_period_start", ["period_start"], unique=False)
 
     op.create_table(
+        "commitment_shares",
+        sa.Column("commitment_id", sa.String(), nullable=False),
+        sa.Column("starts_at", sa.BigInteger(), nullable=False),
+        sa.Column("dimension_set_id", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("nanos", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["dimension_set_id"],
+            ["dimension_sets.id"],
+            name=op.f("fk_commitment_shares_dimension_set_id_dimension_sets"),
+        ),
+        sa.PrimaryKeyConstraint(
+            "commitment_id",
+            "starts_at",
+            "dimension_set_id",
+            "kind",
+            name=op.f("pk_commitment_shares"),
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "forecasts",
         sa.Column("counter_id", sa.BigInteger(), nullable=False),
         sa.Column("expected", sa.BigInteger(), nullable=False),
@@ -319,6 +354,29 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("hold_id", "kind", name=op.f("pk_hold_resolutions")),
     )
+    op.create_table(
+        "rerates",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("price_list_id", sa.Integer(), nullable=False),
+        sa.Column("scope", sa.JSON(), nullable=False),
+        sa.Column("is_automatic", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("usages", sa.BigInteger(), nullable=False),
+        sa.Column("list_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("contracted_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("effective_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("approved_at", sa.BigInteger(), nullable=True),
+        sa.Column("applied_at", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["price_list_id"], ["price_lists.id"], name=op.f("fk_rerates_price_list_id_price_lists")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rerates")),
+    )
+    with op.batch_alter_table("rerates", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_rerates_digest"), ["digest"], unique=False)
+
     op.create_table(
         "rollups",
         sa.Column("grain_seconds", sa.Integer(), nullable=False),
@@ -404,6 +462,7 @@ def upgrade() -> None:
         sa.Column("effective_nanos", sa.BigInteger(), nullable=True),
         sa.Column("accounting_period", sa.Integer(), nullable=False),
         sa.Column("reverses_usage_id", sa.BigInteger(), nullable=True),
+        sa.Column("rerate_id", sa.Integer(), nullable=True),
         sa.Column("flags", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(
             ["price_list_id"], ["price_lists.id"], name=op.f("fk_charges_price_list_id_price_lists")
@@ -411,10 +470,29 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["price_row_id"], ["price_rows.id"], name=op.f("fk_charges_price_row_id_price_rows")
         ),
+        sa.ForeignKeyConstraint(
+            ["rerate_id"], ["rerates.id"], name=op.f("fk_charges_rerate_id_rerates")
+        ),
         sa.ForeignKeyConstraint(["usage_id"], ["usage.id"], name=op.f("fk_charges_usage_id_usage")),
         sa.PrimaryKeyConstraint("usage_id", "sequence", name=op.f("pk_charges")),
         sqlite_with_rowid=False,
     )
+    with op.batch_alter_table("charges", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_charges_revised",
+            ["reverses_usage_id"],
+            unique=False,
+            sqlite_where=sa.text("reverses_usage_id <> usage_id"),
+            postgresql_where=sa.text("reverses_usage_id <> usage_id"),
+        )
+        batch_op.create_index(
+            "ix_charges_unpriced",
+            ["usage_id"],
+            unique=False,
+            sqlite_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
+            postgresql_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
+        )
+
     op.create_table(
         "counter_transfers",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -434,19 +512,78 @@ def upgrade() -> None:
         batch_op.create_index(
             batch_op.f("ix_counter_transfers_to_counter_id"), ["to_counter_id"], unique=False
         )
+        batch_op.create_index(
+            batch_op.f("ix_counter_transfers_usage_id"), ["usage_id"], unique=False
+        )
+
+    op.create_table(
+        "rerate_deltas",
+        sa.Column("rerate_id", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("team", sa.String(), nullable=False),
+        sa.Column("feature", sa.String(), nullable=True),
+        sa.Column("tenant", sa.String(), nullable=True),
+        sa.Column("accounting_period", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("usages", sa.BigInteger(), nullable=False),
+        sa.Column("list_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("contracted_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("effective_nanos", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rerate_id"], ["rerates.id"], name=op.f("fk_rerate_deltas_rerate_id_rerates")
+        ),
+        sa.PrimaryKeyConstraint("rerate_id", "position", name=op.f("pk_rerate_deltas")),
+    )
+    op.create_table(
+        "rerate_parts",
+        sa.Column("rerate_id", sa.Integer(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("first_usage_id", sa.BigInteger(), nullable=False),
+        sa.Column("last_usage_id", sa.BigInteger(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("usages", sa.BigInteger(), nullable=False),
+        sa.Column("list_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("contracted_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("effective_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rerate_id"], ["rerates.id"], name=op.f("fk_rerate_parts_rerate_id_rerates")
+        ),
+        sa.PrimaryKeyConstraint("rerate_id", "part", name=op.f("pk_rerate_parts")),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("rerate_parts")
+    op.drop_table("rerate_deltas")
     with op.batch_alter_table("counter_transfers", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_counter_transfers_usage_id"))
         batch_op.drop_index(batch_op.f("ix_counter_transfers_to_counter_id"))
         batch_op.drop_index(batch_op.f("ix_counter_transfers_from_counter_id"))
 
     op.drop_table("counter_transfers")
+    with op.batch_alter_table("charges", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_charges_unpriced",
+            sqlite_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
+            postgresql_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
+        )
+        batch_op.drop_index(
+            "ix_charges_revised",
+            sqlite_where=sa.text("reverses_usage_id <> usage_id"),
+            postgresql_where=sa.text("reverses_usage_id <> usage_id"),
+        )
+
     op.drop_table("charges")
     op.drop_table("usage")
     op.drop_table("rollups")
+    with op.batch_alter_table("rerates", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_rerates_digest"))
+
+    op.drop_table("rerates")
     op.drop_table("hold_resolutions")
     op.drop_table("forecasts")
+    op.drop_table("commitment_shares")
     with op.batch_alter_table("bill_lines", schema=None) as batch_op:
         batch_op.drop_index("ix_bill_lines_period_start")
         batch_op.drop_index("ix_bill_lines_bucket")
@@ -459,8 +596,12 @@ def downgrade() -> None:
     op.drop_table("sources")
     op.drop_table("rules_version")
     op.drop_table("report_runs")
+    with op.batch_alter_table("price_rows", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_price_rows_commitment"))
+
     op.drop_table("price_rows")
     op.drop_table("price_lists")
+    op.drop_table("period_closes")
     op.drop_table("owners")
     with op.batch_alter_table("outbox", schema=None) as batch_op:
         batch_op.drop_index(

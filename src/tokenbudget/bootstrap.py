@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from tokenbudget.domain.errors import ConfigurationError
 from tokenbudget.domain.price_lists import PriceList
-from tokenbudget.formats.price_book import load_price_book
+from tokenbudget.formats.agreements import load_agreements
+from tokenbudget.formats.compiled_prices import load_compiled_prices
 from tokenbudget.services.holds import HoldTerms
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.placement import Memory
@@ -22,6 +24,7 @@ from tokenbudget.services.rulebook import RulebookShelf
 from tokenbudget.settings import Settings, packaged_path
 from tokenbudget.store.db import Database
 from tokenbudget.store.migrations import migrate, require_current
+from tokenbudget.tokens import EstimatorsInvalid, use_estimators
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,30 @@ def open_services(
     price_list: PriceList | None = None,
 ) -> Services:
     """Give the services of this process; the database is opened and not yet migrated."""
+    choose_estimators(settings)
     database = Database(settings.database_url, sqlite_synchronous=settings.sqlite_synchronous)
-    book = price_list or load_price_book(packaged_path("pricing"), currency=settings.currency)
-    return Services(settings, database, book, clock)
+    return Services(settings, database, price_list or open_price_list(settings), clock)
+
+
+def open_price_list(settings: Settings) -> PriceList:
+    """Give the prices that ship, in the ledger currency, with what the operator agreed on."""
+    pricing = packaged_path("pricing")
+    published = load_compiled_prices(pricing, settings.data_dir, currency=settings.currency)
+    return published.with_agreements(load_agreements(pricing, settings.agreements_dir, published))
+
+
+def choose_estimators(settings: Settings) -> None:
+    """Let this process count tokens by the file the settings name, else by the package's.
+
+    Raises ConfigurationError naming the file and what is wrong with it.
+    """
+    file = settings.estimators_file
+    try:
+        use_estimators("" if file is None else file.expanduser().read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: the estimators cannot be read: {error}") from None
+    except EstimatorsInvalid as error:
+        raise ConfigurationError(f"{file}: {error}") from None
 
 
 def prepare_database(services: Services) -> None:

@@ -22,13 +22,17 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from tokenbudget.bootstrap import Services, make_ledger
 from tokenbudget.services.budgets import refresh_forecasts
+from tokenbudget.services.commitments import list_days_due, share_days
 from tokenbudget.services.delivery import Webhook, deliver_due, http_sender
 from tokenbudget.services.leadership import lead, step_down
+from tokenbudget.services.rerating import rate_unpriced
 from tokenbudget.services.scheduled_reports import write_weekly_once
 from tokenbudget.settings import packaged_path
 
 LEASE_NAME: Final = "jobs"
 FORECAST_MINUTES: Final = 15
+SHARING_MINUTES: Final = 30
+UNPRICED_MINUTES: Final = 5
 MISFIRE_GRACE_SECONDS: Final = 3600
 DAYS_OF_WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -67,10 +71,14 @@ class Jobs:
             ),
             ("outbox", self.deliver, _every(seconds=settings.outbox_interval_seconds)),
             ("forecasts", self.forecast, _every(seconds=FORECAST_MINUTES * 60)),
+            ("commitments", self.share_commitments, _every(seconds=SHARING_MINUTES * 60)),
+            ("unpriced", self.rate_unpriced, _every(seconds=UNPRICED_MINUTES * 60)),
             ("weekly_report", self.report_week, weekly),
         )
         for name, job, trigger in table:
-            self.scheduler.add_job(self._guarded, trigger, (name, job), id=name)
+            self.scheduler.add_job(self.run_if_leading, trigger, (name, job), id=name)
+        # Prices may have come with this very start, so the first round does not wait.
+        self.scheduler.modify_job("unpriced", next_run_time=self.services.clock())
         self.scheduler.start()
 
     def stop(self) -> None:
@@ -104,6 +112,22 @@ class Jobs:
         """Work out where every budget's window will end."""
         refresh_forecasts(self.services.database, now=self.services.clock())
 
+    def share_commitments(self) -> None:
+        """Share what commitments cost on the days that have finished."""
+        services = self.services
+        commitments = services.price_list.agreements.commitments
+        days = list_days_due(services.database, commitments, now=services.clock())
+        for sharing in share_days(days, self.ledger.apply):
+            if sharing.fixed is None:
+                logger.warning("commitment_not_shared", commitment=sharing.commitment_id)
+
+    def rate_unpriced(self) -> None:
+        """Charge what had no price when it was used and has one now."""
+        services = self.services
+        posted = rate_unpriced(services.database, services.price_list, now=services.clock())
+        if posted.usages:
+            logger.info("unpriced_usage_rated", usages=posted.usages)
+
     def report_week(self) -> None:
         """Write the report of the last complete week, once."""
         settings = self.services.settings
@@ -116,7 +140,7 @@ class Jobs:
             directory=settings.report_dir,
         )
 
-    def _guarded(self, name: str, job: Callable[[], None]) -> None:
+    def run_if_leading(self, name: str, job: Callable[[], None]) -> None:
         """Run a job if this worker leads.
 
         A job that fails is logged and tried again at its next time.

@@ -29,7 +29,9 @@ MASKED_TEXT: Final = (
 # At level info these print the address of every request; that of an alert receiver is a secret.
 QUIET_LOGGERS: Final = ("httpx", "httpcore", "alembic", "apscheduler")
 # Their runners install handlers of their own, which would print each line a second time.
-REROUTED_LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.access", "apscheduler")
+REROUTED_LOGGERS: Final = ("uvicorn", "uvicorn.error", "apscheduler")
+# A line a request would cost more than a quota check does.
+SILENT_LOGGERS: Final = ("uvicorn.access",)
 
 
 def configure_logging(level: str, log_format: str) -> None:
@@ -121,3 +123,7 @@ def _reroute_libraries() -> None:
         library.propagate = True
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in SILENT_LOGGERS:
+        silent = logging.getLogger(name)
+        silent.handlers.clear()
+        silent.propagate = False

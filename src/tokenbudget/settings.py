@@ -69,6 +69,10 @@ def _iana_zone(value: str) -> str:
     return value
 
 
+def _expanded(value: Path | None) -> Path | None:
+    return None if value is None else value.expanduser()
+
+
 def _lowered(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -133,6 +137,15 @@ class Settings(BaseSettings):
         _about("SQLite durability: FULL survives power loss, NORMAL only a crash", unit="word"),
     ] = "FULL"
 
+    estimators_file: Annotated[
+        Path | None,
+        _about(
+            "Token multipliers of model families in place of the packaged ones, as written by"
+            " `prices calibrate`; empty means the packaged ones",
+            unit="file",
+        ),
+    ] = None
+
     # What the figures mean
     currency: Annotated[
         str, _about("Currency of the ledger", unit="ISO 4217 code", pattern="^[A-Z]{3}$")
@@ -142,6 +155,11 @@ class Settings(BaseSettings):
         AfterValidator(_iana_zone),
         _about("Zone of days, weeks and months where none is named", unit="IANA zone"),
     ] = "UTC"
+    agreements_dir: Annotated[
+        Path | None,
+        AfterValidator(_expanded),
+        _about("Contracts, commitments, hosts and exchange rates (*.toml)", unit="directory"),
+    ] = None
     unrolled_tags: Annotated[
         tuple[str, ...],
         NoDecode,
@@ -197,8 +215,14 @@ class Settings(BaseSettings):
         int, _about("Most events and checks in one transaction", unit="items", ge=1)
     ] = 2_000
     write_batch_wait_ms: Annotated[
-        int, _about("How long the writer waits for company", unit="milliseconds", ge=0, le=1_000)
-    ] = 0
+        int,
+        _about(
+            "How long the writer waits for as many requests as last time; 0 is not at all",
+            unit="milliseconds",
+            ge=0,
+            le=1_000,
+        ),
+    ] = 1
 
     # Holds
     hold_ttl_seconds: Annotated[

@@ -2,7 +2,8 @@
 
 It refuses the network, caches on disk and environment variables: the vocabularies travel inside
 the package, are checked by digest and read once. It imports nothing else of ours, so the client
-can count where the prompt is and the prompt never leaves its process.
+can count where the prompt is and the prompt never leaves its process. The families are those of
+the package unless ``use_estimators`` was told better.
 """
 
 from __future__ import annotations
@@ -43,6 +44,15 @@ MESSAGE_FIELDS: Final = ("role", "name", "content", "parts", "tool_calls", "refu
 PART_FIELDS: Final = ("text", "content", "refusal", "name", "arguments", "input", "function")
 
 
+ESTIMATORS_SCHEMA: Final = 1
+MAX_BASIS_POINTS: Final = 100 * BASIS_POINTS
+FAMILY_KEYS: Final = frozenset({"name", "match", "encoding", "multiplier", "band"})
+
+
+class EstimatorsInvalid(ValueError):
+    """A text is no file of estimators; the message names the family and the rule."""
+
+
 class VocabularyDamaged(RuntimeError):
     """A vocabulary file of this installation is not the published one; reinstall the package."""
 
@@ -51,12 +61,13 @@ class VocabularyDamaged(RuntimeError):
 class TokenEstimate:
     """A token count and how it came about.
 
-    ``method`` is the vocabulary counted with, or ``bytes/4``. ``multiplier`` and ``band`` are in
-    basis points: what the count was scaled by, and how far the truth may lie on either side.
-    ``flags`` names what was left out.
+    ``method`` is the vocabulary counted with, or ``bytes/4``; ``counted`` is what it counted.
+    ``multiplier`` and ``band`` are in basis points: what the count was scaled by to give
+    ``tokens``, and how far the truth may lie on either side. ``flags`` names what was left out.
     """
 
     tokens: int
+    counted: int
     method: str
     multiplier: int
     band: int
@@ -64,7 +75,13 @@ class TokenEstimate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Family:
+class EstimatorFamily:
+    """How texts are counted for the models in whose lowered name ``match`` is found.
+
+    ``encoding`` is the vocabulary; ``multiplier`` and ``band`` are in basis points.
+    """
+
+    name: str
     match: re.Pattern[str]
     encoding: str
     multiplier: int
@@ -111,6 +128,8 @@ _VOCABULARIES: Final = {
         },
     ),
 }
+_families_in_use: tuple[EstimatorFamily, ...] = ()
+"""What ``use_estimators`` chose; empty means the package's, which are read on first use."""
 _encodings: dict[str, tiktoken.Encoding] = {}
 _encodings_lock: Final = Lock()
 
@@ -121,7 +140,7 @@ def count_tokens(text: str, model: str) -> TokenEstimate:
     Special tokens in the text count as plain text. Above MAX_TEXT_BYTES a quarter of the bytes
     stands in for the count.
     """
-    return _estimate([text], 0, _family_of(model))
+    return _estimate([text], 0, family_of(model))
 
 
 def count_messages(messages: Sequence[Mapping[str, Any]], model: str) -> TokenEstimate:
@@ -141,11 +160,11 @@ def count_messages(messages: Sequence[Mapping[str, Any]], model: str) -> TokenEs
                 flags = (PARTS_NOT_COUNTED,)
             else:
                 texts.append(text)
-    return _estimate(texts, overhead, _family_of(model), flags)
+    return _estimate(texts, overhead, family_of(model), flags)
 
 
 def _estimate(
-    texts: Sequence[str], overhead: int, family: _Family, flags: tuple[str, ...] = ()
+    texts: Sequence[str], overhead: int, family: EstimatorFamily, flags: tuple[str, ...] = ()
 ) -> TokenEstimate:
     # A lone half of a surrogate pair is not encodable; a question mark stands in for it.
     encoded = [text.encode(errors="replace") for text in texts]
@@ -156,8 +175,9 @@ def _estimate(
     else:
         method = family.encoding
         counted = _count_exactly([content.decode() for content in encoded], method)
-    tokens = -(-(counted + overhead) * family.multiplier // BASIS_POINTS)
-    return TokenEstimate(tokens, method, family.multiplier, family.band, flags)
+    counted += overhead
+    tokens = -(-counted * family.multiplier // BASIS_POINTS)
+    return TokenEstimate(tokens, counted, method, family.multiplier, family.band, flags)
 
 
 def _count_exactly(texts: Sequence[str], encoding_name: str) -> int:
@@ -226,24 +246,94 @@ def _texts_in(value: object, depth: int) -> Iterator[str | None]:
         yield None
 
 
-def _family_of(model: str) -> _Family:
+def family_of(model: str) -> EstimatorFamily:
+    """Give the first family that the model's name matches; the last one matches every name."""
     lowered = model.lower()
-    return next(family for family in _families() if family.match.search(lowered))
+    families = _families_in_use or _packaged_families()
+    return next(family for family in families if family.match.search(lowered))
+
+
+def use_estimators(text: str) -> None:
+    """Count from now on, in this process, by the families of ``text`` and those of the package.
+
+    ``text`` is TOML like ``vocabularies/estimators.toml``. A family of the same name as one of the
+    package takes its place and need not repeat what stays; others are asked first. An empty text
+    goes back to the package's. Raises EstimatorsInvalid, and then nothing changes.
+    """
+    global _families_in_use
+    packaged = _packaged_families()
+    _families_in_use = _parse_families(text, packaged) if text else packaged
 
 
 @cache
-def _families() -> tuple[_Family, ...]:
-    """Give the families in order; the last one, the default, matches every model."""
-    content = _packaged_bytes("estimators.toml").decode()
-    document = tomllib.loads(content, parse_float=Decimal)
-    return tuple(
-        _Family(
-            match=re.compile(entry.get("match", "")),
-            encoding=entry["encoding"],
-            multiplier=int(entry["multiplier"] * BASIS_POINTS),
-            band=int(entry["band"] * BASIS_POINTS),
-        )
-        for entry in [*document["family"], document["default"]]
+def _packaged_families() -> tuple[EstimatorFamily, ...]:
+    return _parse_families(_packaged_bytes("estimators.toml").decode(), ())
+
+
+def _parse_families(text: str, known: Sequence[EstimatorFamily]) -> tuple[EstimatorFamily, ...]:
+    """Give the known families with those of the text in their place or before them."""
+    try:
+        document = tomllib.loads(text, parse_float=Decimal)
+    except tomllib.TOMLDecodeError as error:
+        raise EstimatorsInvalid(f"this is no TOML: {error}") from None
+    entries = document.get("family")
+    if document.get("schema") != ESTIMATORS_SCHEMA or not isinstance(entries, list):
+        raise EstimatorsInvalid(f"a file needs schema = {ESTIMATORS_SCHEMA} and [[family]] tables")
+    known_by_name = {family.name: family for family in known}
+    stated: dict[str, EstimatorFamily] = {}
+    for entry in entries:
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or name in stated:
+            raise EstimatorsInvalid(f"family {name!r}: every family needs a name of its own")
+        stated[name] = _parse_family(entry, known_by_name.get(name))
+    first = (family for name, family in stated.items() if name not in known_by_name)
+    return (*first, *(stated.get(family.name, family) for family in known))
+
+
+def _parse_family(entry: Mapping[str, Any], known: EstimatorFamily | None) -> EstimatorFamily:
+    """Give one family; what the entry leaves out is the known one's."""
+    name = entry["name"]
+    complete = {**(_describe_family(known) if known else {}), **entry}
+    if complete.keys() != FAMILY_KEYS:
+        faulty = ", ".join(sorted(complete.keys() ^ FAMILY_KEYS))
+        raise EstimatorsInvalid(f"family {name!r}: {faulty}: unknown or missing")
+    return _build_family(name, complete)
+
+
+def _build_family(name: str, entry: Mapping[str, Any]) -> EstimatorFamily:
+    if entry["encoding"] not in _VOCABULARIES:
+        raise EstimatorsInvalid(f"family {name!r}: encoding must be one of {[*_VOCABULARIES]}")
+    try:
+        match = re.compile(entry["match"])
+    except (TypeError, re.error) as error:
+        raise EstimatorsInvalid(f"family {name!r}: match is no pattern: {error}") from None
+    return EstimatorFamily(
+        name=name,
+        match=match,
+        encoding=entry["encoding"],
+        multiplier=_basis_points(entry, "multiplier", least=1),
+        band=_basis_points(entry, "band", least=0),
+    )
+
+
+def _describe_family(family: EstimatorFamily) -> dict[str, Any]:
+    return {
+        "match": family.match.pattern,
+        "encoding": family.encoding,
+        "multiplier": Decimal(family.multiplier) / BASIS_POINTS,
+        "band": Decimal(family.band) / BASIS_POINTS,
+    }
+
+
+def _basis_points(entry: Mapping[str, Any], key: str, *, least: int) -> int:
+    value = entry[key]
+    if isinstance(value, int | Decimal) and Decimal(value).is_finite():
+        points = Decimal(value) * BASIS_POINTS
+        if least <= points <= MAX_BASIS_POINTS and points == int(points):
+            return int(points)
+    raise EstimatorsInvalid(
+        f"family {entry['name']!r}: {key} must be a number with four decimals,"
+        f" at most {MAX_BASIS_POINTS // BASIS_POINTS}"
     )
 
 

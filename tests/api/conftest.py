@@ -20,13 +20,14 @@ MakeClient = Callable[..., TestClient]
 def make_client(services: Services) -> Iterator[MakeClient]:
     """Give a function that opens a client of the application, with settings of the test's own.
 
-    No key is asked for unless the settings say so, and the writer runs until the test ends.
+    ``on`` stands in for the usual services. No key is asked for unless the settings say so, and the
+    writer runs until the test ends.
     """
     with ExitStack() as opened:
 
-        def make(**settings: Any) -> TestClient:
-            changed = services.settings.model_copy(update={"auth": "off", **settings})
-            app = create_app(replace(services, settings=changed))
+        def make(on: Services = services, **settings: Any) -> TestClient:
+            changed = on.settings.model_copy(update={"auth": "off", **settings})
+            app = create_app(replace(on, settings=changed))
             return opened.enter_context(TestClient(app, raise_server_exceptions=False))
 
         yield make

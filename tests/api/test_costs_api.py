@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from tests.conftest import FrozenClock
+from tests.api.conftest import MakeClient
 from tests.rollup_builders import make_usage, roll_up
-from tokenbudget.api import costs
-from tokenbudget.api.access import KeyCache
 from tokenbudget.api.costs import choose_media_type
-from tokenbudget.api.problems import install_problem_handlers
-from tokenbudget.settings import Settings
 from tokenbudget.store.db import Database
 
 NOON = datetime(2026, 11, 10, 12, tzinfo=UTC)
 NOVEMBER = {"start": "2026-11-01T00:00:00Z", "end": "2026-12-01T00:00:00Z"}
-
-
-def make_client(database: Database, clock: FrozenClock, settings: Settings) -> TestClient:
-    """Give a client of an application that has this router alone."""
-    app = FastAPI()
-    install_problem_handlers(app)
-    app.include_router(costs.router)
-    services = SimpleNamespace(settings=settings, database=database, clock=clock)
-    app.state.tokenbudget = SimpleNamespace(services=services, keys=KeyCache(timedelta(0)))
-    return TestClient(app)
-
-
-@pytest.fixture
-def client(database: Database, clock: FrozenClock) -> TestClient:
-    """Give a client that needs no key."""
-    return make_client(database, clock, Settings(auth="off"))
 
 
 def test_rows_carry_the_group_and_totals_their_sum(client: TestClient, database: Database) -> None:
@@ -161,8 +139,8 @@ def test_a_parameter_at_fault_is_a_problem_that_names_it(
     assert named in answer.json()["detail"]
 
 
-def test_without_a_key_nothing_is_answered(database: Database, clock: FrozenClock) -> None:
-    client = make_client(database, clock, Settings())
+def test_without_a_key_nothing_is_answered(make_client: MakeClient) -> None:
+    client = make_client(auth="keys")
 
     assert client.get("/v1/costs", params=NOVEMBER).status_code == 401
 

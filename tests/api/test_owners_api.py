@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from types import SimpleNamespace
-
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
-
-from tests.conftest import FrozenClock
-from tokenbudget.api import owners
-from tokenbudget.api.access import KeyCache
-from tokenbudget.api.problems import install_problem_handlers
-from tokenbudget.settings import Settings
-from tokenbudget.store.db import Database
 
 ENTRIES = {
     "owner": [
@@ -22,17 +11,6 @@ ENTRIES = {
         {"kind": "feature", "name": "summarise", "parent": "growth", "valid_from": "2026-11-01"},
     ]
 }
-
-
-@pytest.fixture
-def client(database: Database, clock: FrozenClock) -> TestClient:
-    """Give a client of an application that has this router alone and needs no key."""
-    app = FastAPI()
-    install_problem_handlers(app)
-    app.include_router(owners.router)
-    services = SimpleNamespace(settings=Settings(auth="off"), database=database, clock=clock)
-    app.state.tokenbudget = SimpleNamespace(services=services, keys=KeyCache(timedelta(0)))
-    return TestClient(app)
 
 
 def test_applied_owners_are_listed_as_of_an_instant(client: TestClient) -> None:

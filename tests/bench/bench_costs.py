@@ -53,6 +53,12 @@ def run() -> list[BenchRow]:
 def _filled(path: Path, events: int) -> Database:
     database = Database(f"sqlite:///{path}", sqlite_synchronous="NORMAL")
     SQLModel.metadata.create_all(database.engine)
+    fill(database, events)
+    return database
+
+
+def fill(database: Database, events: int) -> None:
+    """Roll up that many events of the month into a database that has the tables."""
     chance = random.Random(events)
     combinations = _combinations(random.Random(1))
     weights = [1 / (place + 1) ** 0.5 for place in range(len(combinations))]
@@ -68,7 +74,6 @@ def _filled(path: Path, events: int) -> Database:
             for (chosen, quarter), count in cells.items()
         ),
     )
-    return database
 
 
 def _combinations(chance: random.Random) -> list[DimensionSet]:

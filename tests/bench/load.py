@@ -1,4 +1,4 @@
-"""The load generator: keep-alive connections, each with one request under way, in a process of its own.
+"""The load generator: keep-alive connections, one request on each, in a process of its own.
 
 ``send_load`` starts that process, which reads its orders from stdin and prints what it measured.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import repeat
 from statistics import quantiles
 from time import perf_counter
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 import uvloop
@@ -126,14 +126,13 @@ class Connection(asyncio.Protocol):
     def __init__(self, run: Run) -> None:
         self.run = run
         self.received = bytearray()
-        self.transport: asyncio.Transport | None = None
+        self.transport: asyncio.WriteTransport | None = None
         self.sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the first request."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("the connection cannot be written to")
-        self.transport = transport
+        # The transports of uvloop have no common base with those of asyncio.
+        self.transport = cast("asyncio.WriteTransport", transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:

@@ -1,6 +1,7 @@
-"""The yardstick of the quota check: a FastAPI endpoint that validates the same body and does nothing.
+"""The yardstick of the quota check: an endpoint that validates the same body and does nothing.
 
-Served by uvicorn as the product is; ``python -m tests.bench.plain_app`` listens on TOKENBUDGET_PORT.
+FastAPI, served by uvicorn as the product is; ``python -m tests.bench.plain_app`` listens on
+TOKENBUDGET_PORT.
 """
 
 from __future__ import annotations

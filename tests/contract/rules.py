@@ -30,7 +30,7 @@ CLOCK_READS = frozenset(
     }
 )
 COMMIT_FILE = "store/db.py"
-LOOPS_THAT_SURVIVE = ("jobs.py", "services/alerts.py", "cli/__init__.py")
+LOOPS_THAT_SURVIVE = ("jobs.py", "services/group_commit.py", "cli/__init__.py", "api/app.py")
 BROAD_ERRORS = frozenset({"Exception", "BaseException"})
 OPTIONAL_LIBRARIES = frozenset({"genai_prices", "psycopg"})
 MIGRATIONS = "alembic/versions/"
@@ -85,7 +85,7 @@ def module_says_what_it_owns(file: SourceFile) -> Iterator[Violation]:
 def file_is_short(file: SourceFile) -> Iterator[Violation]:
     """No file is longer than the cap."""
     lines = len(file.text.splitlines())
-    if lines > MAX_FILE_LINES:
+    if lines > MAX_FILE_LINES and not file.path.startswith(MIGRATIONS):
         yield Violation(file.path, lines, f"{lines} lines, at most {MAX_FILE_LINES}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tokenbudget.domain.allocation import CallFacts, DimensionSet, allocate
+from tokenbudget.domain.allocation import CallFacts, DimensionSet, allocate, kept_tags
 
 CALL = CallFacts("acme", "plain")
 
@@ -16,14 +16,13 @@ def place(
     feature_teams: Mapping[str, str] | None = None,
 ) -> DimensionSet:
     """Give the dimensions of a call with these tags; ``user`` is not rolled up."""
-    dimensions, _ = allocate(
+    return allocate(
         CALL,
         given,
         pinned=pinned or {},
         feature_teams=feature_teams or {},
         unrolled=("user",),
     )
-    return dimensions
 
 
 def test_the_callers_tags_become_dimensions() -> None:
@@ -65,7 +64,7 @@ def test_usage_that_nobody_owns_is_unallocated() -> None:
 def test_what_the_call_says_of_itself_is_taken_over() -> None:
     call = CallFacts("acme", "plain", "chat", "batch", "eu", "proj_1", "error", is_retry=True)
 
-    dimensions, _ = allocate(call, {}, pinned={}, feature_teams={}, unrolled=())
+    dimensions = allocate(call, {}, pinned={}, feature_teams={}, unrolled=())
 
     assert dimensions.value("operation") == "chat"
     assert dimensions.value("service_tier") == "batch"
@@ -84,15 +83,11 @@ def test_a_tag_that_is_no_dimension_is_found_under_its_bare_and_its_full_name() 
 
 
 def test_a_tag_with_too_many_values_stays_on_the_usage() -> None:
-    dimensions, kept = allocate(
-        CALL,
-        {"team": "growth", "user": "u-17"},
-        pinned={},
-        feature_teams={},
-        unrolled=("user",),
-    )
+    tags = {"team": "growth", "user": "u-17"}
 
-    assert kept == {"user": "u-17"}
+    dimensions = place(tags)
+
+    assert kept_tags(tags, pinned={}, unrolled=("user",)) == {"user": "u-17"}
     assert dimensions.tags == {}
     assert dimensions.resolved_by == {"team": "caller"}
 

@@ -9,8 +9,9 @@ import pytest
 
 from tests.price_builders import NOON, day, make_model, make_price, make_price_list
 from tokenbudget.domain import price_lists
-from tokenbudget.domain.price_lists import PriceList, PriceMatch
+from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.domain.prices import AliasTarget, DailyHours, ProviderPrices
+from tokenbudget.domain.schedules import PriceMatch
 
 
 def find(price_list: PriceList, model: str = "m", **overrides: Any) -> PriceMatch | None:

@@ -148,6 +148,27 @@ def test_multipliers_are_exact() -> None:
     assert rate({"input_tokens": 4}, facts(region="eu"), price_list).list_nanos == 6
 
 
+def test_multipliers_are_for_tokens_and_leave_searches_at_their_price() -> None:
+    # A row with an hourly rate has a divisor: its searches are 90 billion ninths of a pico.
+    rates = {"input_tokens": 9_000_000, "web_searches": 90_000_000_000, "audio_seconds": 9}
+    price_list = make_price_list(
+        make_model(
+            make_price(rates, divisor=9),
+            make_price({}, times=(11, 10), tier=None, region="eu"),
+        )
+    )
+
+    # A million tokens at 1 dollar x 1.1, and three searches at a cent each.
+    usage = {"input_tokens": 1_000_000, "web_searches": 3}
+    charge = rate(usage, facts(region="eu"), price_list)
+
+    assert charge.list_nanos == 1_130_000_000
+    assert [line.amount_picos for line in charge_lines(usage, charge)] == [
+        1_100_000_000_000,
+        30_000_000_000,
+    ]
+
+
 @pytest.mark.parametrize("quantities", [None, {}])
 def test_unknown_usage_is_unpriced_and_not_free(quantities: dict[str, int] | None) -> None:
     charge = rate(quantities, facts(), list_of(FULL_RATES))

@@ -54,11 +54,14 @@ def test_a_full_file_keeps_everything_it_says() -> None:
     [model."M-1"]
     match = ["M-1", "m-1-*", '/^ft:m-\\d+$/']
     sunset = 2027-03-01
+    sunset_src = "another page"
+    pin = true
+    note = "ours"
     price = [
       { to = 2026-01-01, input = 2 },
       { from = 2026-01-01T02:00:00+02:00, above = 9, input = 4, src = "a page", note = "seen" },
       { tier = "Batch", region = "EU", recorded = 2026-02-03T04:05:06Z, input = 1 },
-      { times = 1.1, region = "us" },
+      { times = 1.1, region = "us", pin = true },
     ]
     [[alias]]
     name = "Latest"
@@ -73,6 +76,8 @@ def test_a_full_file_keeps_everything_it_says() -> None:
     assert provider.fallback == ("maker",)
     assert model.patterns == ("m-1", "m-1-*", "/^ft:m-\\d+$/")
     assert model.sunset == datetime(2027, 3, 1, tzinfo=UTC)
+    assert model.sunset_source == "another page"
+    assert (model.is_pinned, model.note) == (True, "ours")
     assert (first.valid_from, first.valid_to) == (None, datetime(2026, 1, 1, tzinfo=UTC))
     assert (first.currency, first.source) == ("CNY", "the package")
     assert second.valid_from == datetime(2026, 1, 1, tzinfo=UTC)
@@ -80,6 +85,7 @@ def test_a_full_file_keeps_everything_it_says() -> None:
     assert (third.selector.tier, third.selector.region) == ("batch", "eu")
     assert third.recorded_at == datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
     assert (fourth.times, fourth.selector.tier, fourth.rates) == ((11, 10), None, {})
+    assert [row.is_pinned for row in model.prices] == [False, False, False, True]
     assert [target.model for target in provider.aliases["latest"]] == ["m-1", "M-1"]
 
 
@@ -168,6 +174,7 @@ def test_hours_days_and_zone_select_the_time_of_day(selector: str, expected: Dai
             + '[[alias]]\nname = "x"\nto = [{ from = 2026-01-01, model = "m" }, { model = "m" }]',
             "alias: x: to must list at least one model, in ascending order of from",
         ),
+        (with_rows('{ input = 1, pin = "yes" }'), "row 1: pin must be true or false"),
         (with_rows("{ inputs = 1 }"), "acme.toml: model m: row 1: unknown key 'inputs'"),
         (with_rows('{ mode = "marginal", input = 1 }'), "row 1: unknown key 'mode'"),
         (with_rows("{ input = 1 }", "{ input = -1 }"), "row 2: input Decimal.*|row 2: input -1"),

@@ -76,10 +76,28 @@ def test_a_sound_book_has_no_findings() -> None:
             "child_without_parent",
             "since ever, tier standard: cached_input_tokens without input_tokens",
         ),
+        (["{ input = 1, pin = true }"], "pin_without_note", "since ever, tier standard"),
     ],
 )
 def test_a_doubtful_row_is_found(rows: list[str], rule: str, detail: str) -> None:
     assert lint_rows(*rows) == [(rule, detail)]
+
+
+@pytest.mark.parametrize(
+    ("facts", "finding"),
+    [
+        ("pin = true", ("pin_without_note", "the model")),
+        ("sunset = 2027-01-01", ("sunset_without_source", "sunset_src is missing")),
+    ],
+)
+def test_what_a_model_claims_needs_a_reason(facts: str, finding: tuple[str, str]) -> None:
+    reasons = 'note = "agreed by phone"\nsunset_src = "a page"\n'
+
+    findings = lint(f"[model.m]\n{facts}\nprice = [{{ input = 1 }}]\n")
+    reasoned = lint(f"[model.m]\n{facts}\n{reasons}price = [{{ input = 1 }}]\n")
+
+    assert [(each.rule, each.detail) for each in findings] == [finding]
+    assert reasoned == []
 
 
 def test_two_models_with_one_name_are_found() -> None:

@@ -59,6 +59,7 @@ def assert_twins_agree(
         charge = rate(quantities, facts, price_list)
         assert row == {
             "price_ref": charge.price.price_ref if charge.price else None,
+            "price_digest": charge.match.price_digest if charge.match else None,
             "list_nanos": charge.list_nanos,
             "contracted_nanos": charge.contracted_nanos,
             "effective_nanos": charge.effective_nanos,

@@ -10,6 +10,7 @@ event are added up from the classes, which is the opposite of what rating has to
 from __future__ import annotations
 
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -155,10 +156,7 @@ def _case(number: int, kind: str, offer: Offer, amounts: Mapping[str, int]) -> P
             usage[count] += amount
     total_input = usage.get("input_tokens", 0)
     expected = sum(
-        (
-            amount * offer.rate(CLASSES[name].keys, total_input)
-            for name, amount in amounts.items()
-        ),
+        (amount * offer.rate(CLASSES[name].keys, total_input) for name, amount in amounts.items()),
         start=Fraction(0),
     )
     event: dict[str, Any] = {
@@ -176,7 +174,8 @@ def _case(number: int, kind: str, offer: Offer, amounts: Mapping[str, int]) -> P
 def main() -> None:
     """Print every case as a line of JSON; ``expected`` is a fraction of dollars."""
     for case in build_cases():
-        print(json.dumps({**case.event, "kind": case.kind, "expected": str(case.expected)}))
+        line = {**case.event, "kind": case.kind, "expected": str(case.expected)}
+        sys.stdout.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":

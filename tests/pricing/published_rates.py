@@ -49,13 +49,17 @@ CLAUSE_TEXTS: Final = ("equals", "starts_with", "ends_with", "contains")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model by a name it answers to, at a time, in a tier, with the prices published for it."""
+    """A model by a name it answers to, at a time, in a tier, with the prices published for it.
+
+    ``context`` is how the package names the tier.
+    """
 
     provider: Provider
     model: ModelInfo
     name: str
     occurred_at: datetime
     tier: str | None
+    context: Mapping[str, str]
     prices: Mapping[str, PublishedPrice]
 
     @property
@@ -89,14 +93,19 @@ def has_daily_hours(model: ModelInfo) -> bool:
 
 
 def _offers_of(provider: Provider, model: ModelInfo, name: str) -> Iterator[Offer]:
-    tiers = {tier for variant in model.price_variants or () if (tier := _tier_of(variant))}
+    contexts = {
+        tier: variant.when
+        for variant in model.price_variants or ()
+        if (tier := _tier_of(variant)) is not None
+    }
     for instant in _instants(model):
         standard = _standard_prices(model, instant)
-        yield Offer(provider, model, name, instant, None, standard)
-        for tier in sorted(tiers):
+        yield Offer(provider, model, name, instant, None, {}, standard)
+        for tier, context in sorted(contexts.items()):
             overrides = _tier_prices(model, tier, instant)
             if overrides:
-                yield Offer(provider, model, name, instant, tier, {**standard, **overrides})
+                prices = {**standard, **overrides}
+                yield Offer(provider, model, name, instant, tier, context, prices)
 
 
 def _name_of(provider: Provider, model: ModelInfo) -> str | None:

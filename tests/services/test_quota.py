@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.builders import (
     CENT,
-    PRICES,
     ask,
     broken_rules,
     cents,
@@ -24,15 +25,15 @@ from tests.builders import (
     standings,
 )
 from tests.conftest import FrozenClock
-from tests.store_fixtures import open_sqlite
 from tokenbudget.domain.errors import Conflict
-from tokenbudget.domain.money import parse_nanos
+from tokenbudget.domain.money import format_nanos, parse_nanos
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.placement import Caller
 from tokenbudget.store.db import Database
 from tokenbudget.store.tables import CheckAnswerRow, CounterRow, HoldRow
 
 GROWTH = {"team": "growth"}
+NUMBERS = count()
 
 
 def codes(decision: dict[str, object], field: str) -> list[str]:
@@ -351,9 +352,7 @@ def test_a_repeated_check_gets_its_first_answer_and_holds_once(
     assert len(rows_of(database, HoldRow)) == 1
 
 
-def test_a_check_repeated_within_one_commit_holds_once(
-    ledger: Ledger, database: Database
-) -> None:
+def test_a_check_repeated_within_one_commit_holds_once(ledger: Ledger, database: Database) -> None:
     work = check_work(make_check(idempotency_key="k"))
 
     first, second = ledger.apply([work, work])
@@ -403,9 +402,7 @@ def test_a_dry_run_is_not_remembered(ledger: Ledger, database: Database) -> None
 def test_a_budget_that_is_not_valid_yet_decides_nothing(
     ledger: Ledger, database: Database, clock: FrozenClock
 ) -> None:
-    set_budgets(
-        database, make_budget(limit="0", valid_from="2026-11-25T00:00:00Z"), now=clock()
-    )
+    set_budgets(database, make_budget(limit="0", valid_from="2026-11-25T00:00:00Z"), now=clock())
 
     assert ask(ledger)["decision"] == "allow"
 
@@ -415,9 +412,7 @@ def test_a_budget_that_has_ended_decides_nothing(
 ) -> None:
     set_budgets(
         database,
-        make_budget(
-            limit="0", valid_from="2026-11-01T00:00:00Z", valid_to="2026-11-20T12:00:00Z"
-        ),
+        make_budget(limit="0", valid_from="2026-11-01T00:00:00Z", valid_to="2026-11-20T12:00:00Z"),
         now=clock(),
     )
 
@@ -447,9 +442,7 @@ def test_the_estimate_takes_the_step_that_the_size_of_the_input_implies(ledger: 
 def test_settling_frees_what_was_not_needed(
     ledger: Ledger, database: Database, clock: FrozenClock, answer: str
 ) -> None:
-    set_budgets(
-        database, make_budget(limit="1.00" if answer == "allow" else "0.015"), now=clock()
-    )
+    set_budgets(database, make_budget(limit="1.00" if answer == "allow" else "0.015"), now=clock())
     decision = ask(ledger)
 
     record(ledger, make_event(usage=cents(1), hold_id=decision["hold_id"]))
@@ -467,15 +460,20 @@ def test_settling_frees_what_was_not_needed(
     spent=st.integers(0, 2),
 )
 def test_what_is_held_never_exceeds_the_headroom(
-    sqlite_ledgers: LedgerPress, limit: int, input_tokens: int, output_tokens: int, spent: int
+    ledger: Ledger, limit: int, input_tokens: int, output_tokens: int, spent: int
 ) -> None:
-    ledger = sqlite_ledgers.fresh(limit)
-    record(ledger, make_event(usage=cents(spent)))
+    team = f"team-{next(NUMBERS)}"
+    budget = make_budget(id=team, selector={"team": team}, limit=format_nanos(limit))
+    set_budgets(ledger.database, budget, now=ledger.clock())
+    record(ledger, make_event(event_id=team, usage=cents(spent), tags={"team": team}))
 
-    decision = ask(ledger, input_tokens=input_tokens, max_output_tokens=output_tokens)
+    decision = ask(
+        ledger, input_tokens=input_tokens, max_output_tokens=output_tokens, tags={"team": team}
+    )
 
     headroom = limit - spent * CENT
-    if decision["hold_id"] is None:
+    if decision["decision"] == "deny":
+        # Not even one output token would fit.
         assert input_tokens * 1_000 + min(output_tokens, 1) * 2_000 > headroom
     else:
         assert parse_nanos(decision["estimate"]) <= headroom

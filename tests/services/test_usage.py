@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import ProgrammingError
 
 from tests.builders import (
     CENT,
     DOLLAR,
+    WRITE_FAILURE,
     ask,
     broken_rules,
     cents,
@@ -24,9 +21,9 @@ from tests.builders import (
     rows_of,
     set_budgets,
     standings,
+    table_away,
 )
 from tests.conftest import FrozenClock
-from tokenbudget.domain.errors import Unavailable
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.placement import Caller
 from tokenbudget.services.usage import RecordAnswer
@@ -39,18 +36,6 @@ from tokenbudget.store.tables import (
     RollupRow,
     UsageRow,
 )
-
-MISSING_TABLE = (Unavailable, ProgrammingError)
-
-
-@contextmanager
-def table_away(database: Database, name: str) -> Iterator[None]:
-    """Take a table away for a while, so that whatever writes it fails."""
-    with database.locked_connection() as connection:
-        connection.exec_driver_sql(f"ALTER TABLE {name} RENAME TO {name}_away")
-    yield
-    with database.locked_connection() as connection:
-        connection.exec_driver_sql(f"ALTER TABLE {name}_away RENAME TO {name}")
 
 
 def effective_total(database: Database) -> int:
@@ -443,7 +428,7 @@ def test_when_the_transaction_fails_nothing_of_it_remains(
     hold_id = ask(ledger)["hold_id"]
     before = contents(database)
 
-    with table_away(database, "rollups"), pytest.raises(MISSING_TABLE):
+    with table_away(database, "rollups"), pytest.raises(WRITE_FAILURE):
         record(ledger, make_event(usage=cents(90), hold_id=hold_id))
 
     assert contents(database) == before
@@ -452,7 +437,7 @@ def test_when_the_transaction_fails_nothing_of_it_remains(
 def test_after_a_failed_transaction_the_same_worker_records_the_same_event(
     ledger: Ledger, database: Database
 ) -> None:
-    with table_away(database, "rollups"), pytest.raises(MISSING_TABLE):
+    with table_away(database, "rollups"), pytest.raises(WRITE_FAILURE):
         record(ledger, make_event())
 
     answer = record(ledger, make_event())

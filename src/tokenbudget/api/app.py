@@ -5,34 +5,50 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
+from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from tokenbudget import __version__
-from tokenbudget.api import budgets, costs, operation, owners, quota
+from tokenbudget.api import budgets, costs, operation, owners, prices, quota
 from tokenbudget.api.access import AppState, KeyCache
 from tokenbudget.api.events import record_events
-from tokenbudget.api.problems import install_problem_handlers
+from tokenbudget.api.openapi import describe_api
+from tokenbudget.api.problems import install_problem_handlers, problem_of_any
 from tokenbudget.api.quota import check_quota
 from tokenbudget.bootstrap import Services, make_ledger
-from tokenbudget.formats.events import EventShape
-from tokenbudget.formats.quota import CheckShape
 from tokenbudget.services.group_commit import GroupCommit
 
-SCHEMA_PATH: Final = "#/components/schemas/{name}"
-PROBLEM_ANSWERS: Final = {
-    "400": "The body could not be read",
-    "401": "A valid API key is needed",
-    "403": "The API key lacks the scope",
-    "413": "The input is larger than the limit",
-    "415": "The media type is not supported",
-    "422": "The input is not valid",
-    "503": "The service cannot answer now; try again after Retry-After",
-}
+HOT_PATHS: Final = {"/v1/quota/check": check_quota, "/v1/events": record_events}
+
+
+class Application(FastAPI):
+    """A FastAPI application that answers its hot paths before the framework's layers.
+
+    Those layers cost as much as a decision does. The paths are routes of the application as well,
+    for other methods and for the documentation.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        handler = None
+        if scope["type"] == "http" and scope["method"] == "POST":
+            handler = HOT_PATHS.get(scope["path"])
+        if handler is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        request = Request(scope, receive)
+        try:
+            response = await handler(request)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            response = problem_of_any(error)
+        await response(scope, receive, send)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -44,17 +60,24 @@ def create_app(services: Services) -> FastAPI:
         batch_items=settings.write_batch_items,
         batch_wait_milliseconds=settings.write_batch_wait_ms,
     )
-    app = FastAPI(title="tokenbudget", version=__version__, lifespan=_writing)
+    app = Application(
+        title="tokenbudget",
+        version=__version__,
+        lifespan=_writing,
+        generate_unique_id_function=lambda route: route.name,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
     keys = KeyCache(timedelta(seconds=settings.key_cache_seconds))
     app.state.tokenbudget = AppState(services, writer, keys)
     # The two hot paths are plain routes, ahead of the framework's: its validation would cost more
     # than the decision.
-    app.router.routes.insert(0, Route("/v1/quota/check", check_quota, methods=["POST"]))
-    app.router.routes.insert(1, Route("/v1/events", record_events, methods=["POST"]))
-    for router in (quota.router, budgets.router, costs.router, owners.router, operation.router):
-        app.include_router(router)
+    for path, handler in HOT_PATHS.items():
+        app.router.routes.append(Route(path, handler, methods=["POST"]))
+    for feature in (quota, budgets, costs, owners, prices, operation):
+        app.include_router(feature.router)
     install_problem_handlers(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: describe_api(app, HOT_PATHS)  # type: ignore[method-assign]
     return app
 
 
@@ -64,44 +87,3 @@ async def _writing(app: FastAPI) -> AsyncIterator[None]:
     writer.start()
     yield
     writer.stop()
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Give the OpenAPI document, with the two plain routes described like the others."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        schemas, shapes = _shape_schemas()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
-        document["paths"]["/v1/quota/check"] = {
-            "post": _operation("check_quota", "quota", check_quota, shapes[CheckShape])
-        }
-        event = shapes[EventShape]
-        body = {"anyOf": [event, {"type": "array", "items": event}]}
-        document["paths"]["/v1/events"] = {
-            "post": _operation("record_events", "events", record_events, body)
-        }
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-def _shape_schemas() -> tuple[dict[str, Any], dict[type, dict[str, Any]]]:
-    shapes = [CheckShape, EventShape]
-    references, schemas = msgspec.json.schema_components(shapes, ref_template=SCHEMA_PATH)
-    return schemas, dict(zip(shapes, references, strict=True))
-
-
-def _operation(name: str, tag: str, handler: Any, body: dict[str, Any]) -> dict[str, Any]:
-    problems = {
-        status: {"description": text, "content": {"application/problem+json": {}}}
-        for status, text in PROBLEM_ANSWERS.items()
-    }
-    return {
-        "operationId": name,
-        "tags": [tag],
-        "summary": (handler.__doc__ or "").strip(),
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {
-            "200": {"description": "The answer", "content": {"application/json": {}}},
-            **problems,
-        },
-    }

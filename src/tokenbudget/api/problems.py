@@ -69,18 +69,24 @@ def problem_of(error: TokenbudgetError) -> Response:
     )
 
 
+def problem_of_any(error: Exception) -> Response:
+    """Give the problem document of one of our errors, or of one that nobody expected."""
+    if isinstance(error, TokenbudgetError):
+        return problem_of(error)
+    logger.error("unexpected_error", exc_info=error)
+    return problem_of(TokenbudgetError("something went wrong; the log has the details"))
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Make the application answer every error with a problem document and never with a trace."""
-    app.add_exception_handler(TokenbudgetError, _on_own_error)
+    app.add_exception_handler(TokenbudgetError, _on_any_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(Exception, _on_unexpected_error)
+    app.add_exception_handler(Exception, _on_any_error)
 
 
-async def _on_own_error(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, TokenbudgetError):
-        raise error
-    return problem_of(error)
+async def _on_any_error(_request: Request, error: Exception) -> Response:
+    return problem_of_any(error)
 
 
 async def _on_invalid_request(_request: Request, error: Exception) -> Response:
@@ -117,8 +123,3 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         detail=str(error.detail),
         headers=dict(error.headers) if error.headers else None,
     )
-
-
-async def _on_unexpected_error(_request: Request, error: Exception) -> Response:
-    logger.error("unexpected_error", exc_info=error)
-    return problem_of(TokenbudgetError("something went wrong; the log has the details"))

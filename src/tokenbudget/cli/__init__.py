@@ -12,7 +12,19 @@ import structlog
 import typer
 
 from tokenbudget import __version__
-from tokenbudget.cli import bills, budgets, cost, demo, events, keys, operate, prices, report, serve
+from tokenbudget.cli import (
+    bills,
+    budgets,
+    calibrate,
+    cost,
+    demo,
+    events,
+    keys,
+    operate,
+    prices,
+    report,
+    serve,
+)
 from tokenbudget.domain.errors import TokenbudgetError
 
 INTERRUPTED: Final = 130
@@ -28,6 +40,7 @@ app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.add_typer(events.app, name="events")
 app.add_typer(bills.app, name="bills")
+prices.app.command("calibrate")(calibrate.calibrate)
 app.add_typer(prices.app, name="prices")
 app.command("cost")(cost.cost)
 app.add_typer(budgets.app, name="budgets")

@@ -13,14 +13,14 @@ from typing import Annotated, Any, BinaryIO, Final
 import msgspec
 import typer
 
+from tokenbudget.bootstrap import choose_estimators, open_price_list
 from tokenbudget.domain.errors import BadFile
 from tokenbudget.domain.money import format_nanos
 from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.domain.rating import RatingFacts, rate
 from tokenbudget.domain.usage import UsageEvent
 from tokenbudget.formats.events import Door, Rejection, parse_items
-from tokenbudget.formats.price_book import load_price_book
-from tokenbudget.settings import load_settings, packaged_path
+from tokenbudget.settings import load_settings
 
 STDIN: Final = "-"
 BATCH_LINES: Final = 1_000
@@ -33,7 +33,8 @@ def cost(
 ) -> None:
     """Rate usage events without storing them; lines that are no events are told on stderr."""
     settings = load_settings()
-    price_list = load_price_book(packaged_path("pricing"), currency=settings.currency)
+    choose_estimators(settings)
+    price_list = open_price_list(settings)
     rejected = 0
     with _open_lines(file) as lines:
         for number, outcome in _rate_lines(lines, price_list):

@@ -6,7 +6,7 @@ Files of usage events into the ledger, with the same answers per item as the API
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -17,8 +17,8 @@ import typer
 from tokenbudget.bootstrap import Services, make_ledger
 from tokenbudget.cli.console import print_rows, progress
 from tokenbudget.cli.start import started
-from tokenbudget.formats.event_files import read_event_lines, read_events
-from tokenbudget.formats.events import Door, ParsedItem
+from tokenbudget.formats.event_files import Piece, read_event_lines, read_events
+from tokenbudget.formats.events import Door
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.placement import Caller
 from tokenbudget.services.usage import RecordAnswer, RecordUsage
@@ -45,14 +45,14 @@ class Imported:
     rejected: int = 0
     faults: list[str] = field(default_factory=list)
 
-    def add(self, answer: RecordAnswer, first_row: int) -> None:
-        """Count one piece of the file, whose first item stood in ``first_row``."""
+    def add(self, answer: RecordAnswer, rows: Sequence[int]) -> None:
+        """Count one piece of the file, whose items stood in these rows."""
         self.accepted += answer.accepted
         self.duplicates += answer.duplicates
         self.unpriced += answer.unpriced
         self.rejected += len(answer.rejected)
         for rejection in answer.rejected[: MAX_SHOWN - len(self.faults)]:
-            row = first_row + rejection.index
+            row = rows[rejection.index]
             self.faults.append(f"{self.file}: row {row}: {rejection.code}: {rejection.detail}")
 
 
@@ -88,19 +88,17 @@ def import_events(
 
 def _import_file(services: Services, ledger: Ledger, name: str) -> Imported:
     outcome = Imported("stdin" if name == STDIN else name)
-    row = 1
     with progress(f"Importing {outcome.file}", None) as advance:
-        for items in _pieces(name, services):
-            answer = ledger.apply([RecordUsage(items, Caller())])[0]
+        for piece in _pieces(name, services):
+            answer = ledger.apply([RecordUsage(piece.items, Caller())])[0]
             if not isinstance(answer, RecordAnswer):
                 raise TypeError(f"recording usage was answered with {type(answer).__name__}")
-            outcome.add(answer, row)
-            row += len(items)
-            advance(len(items))
+            outcome.add(answer, piece.rows)
+            advance(len(piece.items))
     return outcome
 
 
-def _pieces(name: str, services: Services) -> Iterator[list[ParsedItem]]:
+def _pieces(name: str, services: Services) -> Iterator[Piece]:
     tolerance = timedelta(seconds=services.settings.future_tolerance_seconds)
     door = Door(now=services.clock(), future_tolerance=tolerance)
     if name == STDIN:

@@ -1,4 +1,7 @@
-"""The commands ``prices lookup`` and ``prices lint``. They print; the domain decides."""
+"""The commands ``prices``: lookup and lint here, sync and rerate in modules of their own.
+
+They print; the domain decides.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ import typer
 
 from tokenbudget.bootstrap import utc_now
 from tokenbudget.cli.console import print_rows
+from tokenbudget.cli.price_sync import sync
+from tokenbudget.cli.rerate import rerate
 from tokenbudget.domain.errors import NotFound
 from tokenbudget.domain.money import PICOS_PER_UNIT
 from tokenbudget.domain.periods import format_instant, parse_instant
-from tokenbudget.domain.price_lists import PriceMatch
 from tokenbudget.domain.prices import Price
+from tokenbudget.domain.schedules import PriceMatch
 from tokenbudget.domain.usage import TOKEN_UNITS
 from tokenbudget.formats.price_book import load_price_book, read_sources
 from tokenbudget.formats.price_lint import lint_price_book
@@ -23,6 +28,8 @@ from tokenbudget.settings import packaged_path
 TOKENS_SHOWN = 10**6
 
 app = typer.Typer(help="The price book.", no_args_is_help=True)
+app.command()(sync)
+app.command()(rerate)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -116,6 +123,7 @@ def _rate_name(unit: str) -> str:
 
 
 def _rate_text(match: PriceMatch, unit: str) -> str:
-    picos = match.price.rates[unit] * match.numerator
+    picos = match.price.rates[unit] * match.ratio_of(unit)
     count = TOKENS_SHOWN if unit in TOKEN_UNITS else 1
-    return f"{(Decimal(picos * count) / (match.denominator * PICOS_PER_UNIT)).normalize():f}"
+    shown = picos * count / PICOS_PER_UNIT
+    return f"{(Decimal(shown.numerator) / shown.denominator).normalize():f}"

@@ -26,6 +26,7 @@ def serve(
 ) -> None:
     """Serve the API, the dashboard and the scheduled jobs."""
     settings = load_settings(host=host, port=port, workers=workers)
+    require_free_port(settings.host, settings.port)
     serve_with(settings, started(settings))
 
 
@@ -34,7 +35,6 @@ def serve_with(settings: Settings, services: Services) -> None:
 
     Prints the first admin key of an empty one.
     """
-    require_free_port(settings.host, settings.port)
     if settings.auth == "keys":
         key = create_first_key(services.database, now=services.clock())
         if key is not None:

@@ -90,8 +90,8 @@ def allocate(
     pinned: Mapping[str, str],
     feature_teams: Mapping[str, str],
     unrolled: Collection[str],
-) -> tuple[DimensionSet, dict[str, str]]:
-    """Give the dimension set of a call and the tags that stay on its usage row alone.
+) -> DimensionSet:
+    """Give the dimension set of a call.
 
     ``feature_teams`` is the registry's team of each feature; ``unrolled`` names the tags that have
     too many values to be dimensions.
@@ -103,7 +103,7 @@ def allocate(
         tags["team"] = registered or UNALLOCATED
         resolved_by["team"] = "registry" if registered else UNALLOCATED
     others = {name: tags[name] for name in sorted(tags) if name not in TAG_DIMENSIONS}
-    dimensions = DimensionSet(
+    return DimensionSet(
         team=tags["team"],
         feature=tags.get("feature"),
         tenant=tags.get("tenant"),
@@ -114,4 +114,10 @@ def allocate(
         tags={name: value for name, value in others.items() if name not in unrolled},
         resolved_by={name: step for name, step in resolved_by.items() if name not in unrolled},
     )
-    return dimensions, {name: value for name, value in others.items() if name in unrolled}
+
+
+def kept_tags(
+    given: Mapping[str, str], *, pinned: Mapping[str, str], unrolled: Collection[str]
+) -> dict[str, str]:
+    """Give the tags that stay on the usage row alone, since they have too many values."""
+    return {name: value for name, value in {**given, **pinned}.items() if name in unrolled}

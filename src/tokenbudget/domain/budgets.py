@@ -111,15 +111,15 @@ class Budget:
         """Tell whether this budget decides at the instant."""
         return self.valid_from <= instant and (self.valid_to is None or instant < self.valid_to)
 
-    def period_counted_at(self, instant: datetime) -> Period | None:
-        """Give the window in which usage of this instant counts, None when it counts in none.
+    def counts_window(self, window: Period) -> bool:
+        """Tell whether usage in the window counts: in all of it, if validity touches it at all."""
+        has_begun = self.valid_from < window.end
+        return has_begun and (self.valid_to is None or window.start < self.valid_to)
 
-        A window counts as a whole as soon as the budget is valid at some time in it.
-        """
-        period = self.window.period_at(instant)
-        if period is None or period.end <= self.valid_from:
-            return None
-        return period if self.valid_to is None or period.start < self.valid_to else None
+    def period_counted_at(self, instant: datetime) -> Period | None:
+        """Give the window in which usage of this instant counts, None when it counts in none."""
+        window = self.window.period_at(instant)
+        return window if window is not None and self.counts_window(window) else None
 
 
 @dataclass(slots=True)

@@ -45,16 +45,26 @@ SETTLED_FROM: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class TextCount:
+    """What a vocabulary, the ``method``, counted in the text of a call; nothing is scaled yet."""
+
+    tokens: int
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckRequest:
     """One quota check as asked; ``estimate_nanos`` overrides rating.
 
-    Tokens are None when unsaid.
+    Tokens are None when unsaid. ``text_count`` is how the input tokens were counted, None when the
+    caller told them or when not all of the input could be counted.
     """
 
     tags: Mapping[str, str]
     provider: str
     model: str
     input_tokens: int | None = None
+    text_count: TextCount | None = None
     max_output_tokens: int | None = None
     service_tier: str | None = None
     estimate_nanos: int | None = None

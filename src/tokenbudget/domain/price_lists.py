@@ -1,157 +1,97 @@
-"""Which price applies to a usage. It owns matching of names, choice of rows and fallback flags.
+"""Which price applies to a usage. It owns providers' words and the names of models.
 
-It refuses to know rates (``prices.py``) and to rate (``rating.py``). For every (provider, model,
-tier, region) asked about, a ``Schedule`` is prepared once: the stretches of time in which the same
-rows apply, and in each of them the prices by size of the request. Looking up is then a bisection,
-and the vectorised twin in ``frames/`` reads the same schedules.
-
-Nothing falls back in silence. The flags, in this order:
-
-    provider_fallback   the price is that of a provider whose models this one also serves
-    alias               the name is a moving one; the model it meant then is priced
-    tier_fallback       no row for the service tier; the standard price
-    region_fallback     other rows tell this region apart, the one used does not
-    context_fallback    standard prices change at this size of request; the rows used do not say
+It refuses to know rates (``prices.py``), to choose among the rows of a model (``schedules.py``) and
+to rate (``rating.py``). For every (provider, model, tier, region, account) asked about, a
+``Schedule`` is prepared once. Looking up is then a bisection, and the vectorised twin in
+``frames/`` reads the same schedules.
 
 No price at all is a word too: ``provider_unknown``, ``model_unknown`` or ``no_price_at_time``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from fractions import Fraction
-from itertools import product
-from math import prod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date, datetime
 from typing import Final
 
-from tokenbudget.domain.prices import (
-    STANDARD_TIER,
-    DailyHours,
-    ModelPrices,
-    Price,
-    ProviderPrices,
-    normalise_word,
+from tokenbudget.domain.agreements import NO_AGREEMENTS, Agreements
+from tokenbudget.domain.allocation import DimensionSet
+from tokenbudget.domain.commitments import Commitment, find_covering
+from tokenbudget.domain.patterns import pattern_expression
+from tokenbudget.domain.prices import STANDARD_TIER, ModelPrices, ProviderPrices, normalise_word
+from tokenbudget.domain.schedules import (
+    NO_SPELLS,
+    PriceMatch,
+    Question,
+    Schedule,
+    Stretch,
+    build_schedule,
+    convert,
 )
 
 MAX_CACHED_SCHEDULES: Final = 65_536
-ANY_SIZE: Final = -1
 STANDARD_WORDS: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
 NEUTRAL_PREFIXES: Final = frozenset({"models", "publishers"})
 COMPACT_DATE: Final = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|\Z)")
 
 PROVIDER_UNKNOWN: Final = "provider_unknown"
 MODEL_UNKNOWN: Final = "model_unknown"
-NO_PRICE_AT_TIME: Final = "no_price_at_time"
-
-
-@dataclass(frozen=True, slots=True)
-class PriceMatch:
-    """The row that applies, and how it was come by.
-
-    Every amount is multiplied by ``numerator / denominator``, which holds the multiplier rows and
-    the row's own divisor.
-    """
-
-    price: Price
-    model: ModelPrices = field(repr=False)
-    numerator: int
-    denominator: int
-    flags: tuple[str, ...]
-
-
-Ladder = tuple[tuple[int, PriceMatch], ...]
-"""Matches by exclusive threshold on total input, ascending; empty means there is no price."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spell:
-    """A stretch of time in which the same rows apply.
-
-    ``clocks`` are the daily hours that tell its rows apart, and ``ladders`` has one ladder for
-    each set of clocks that may be on: its index is the binary number whose lowest digit is the
-    first clock.
-    """
-
-    clocks: tuple[DailyHours, ...]
-    ladders: tuple[Ladder, ...]
-
-    def ladder_number(self, instant: datetime) -> int:
-        """Give which of the ladders is in force; it changes on whole minutes only."""
-        return sum(1 << place for place, clock in enumerate(self.clocks) if clock.contains(instant))
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """The prices of one (provider, model, tier, region) for all time.
-
-    ``spells[i]`` is in force from ``instants[i - 1]`` (included) to ``instants[i]`` (excluded).
-    ``absence`` says why there is no price where there is none.
-    """
-
-    instants: tuple[datetime, ...]
-    spells: tuple[Spell, ...]
-    absence: str
-
-    def steps_at(self, occurred_at: datetime) -> Ladder:
-        """Give the matches by size of request at that time, empty when there is no price."""
-        spell = self.spells[bisect_right(self.instants, occurred_at)]
-        return spell.ladders[spell.ladder_number(occurred_at) if spell.clocks else 0]
-
-    def match_at(self, occurred_at: datetime, total_input_tokens: int) -> PriceMatch | None:
-        """Give the match for a request of that size at that time, None when it has no price."""
-        found = None
-        for threshold, match in self.steps_at(occurred_at):
-            if total_input_tokens <= threshold:
-                break
-            found = match
-        return found
-
-
-NO_SPELLS: Final = (Spell((), ((),)),)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """From when on (None: since ever) a name means which model."""
-
-    valid_from: datetime | None
-    model: ModelPrices
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What a ladder is built for; ``flags`` are those the name has earned already."""
-
-    tier: str
-    region: str | None
-    flags: tuple[str, ...]
 
 
 class PriceList:
     """A versioned set of prices; what it answers depends on its sources alone.
 
     ``version`` is the sha256 of the sources. ``currency`` is the ledger's: rows in another one are
-    found, but cannot be rated without a conversion. The only thing that changes inside is a
-    bounded cache of schedules.
+    found, but cannot be rated without a conversion. Contracts of the ``agreements`` are folded into
+    its schedules. The only thing that changes inside are bounded caches.
     """
 
     def __init__(
-        self, providers: Sequence[ProviderPrices], *, version: str, currency: str = "USD"
+        self,
+        providers: Sequence[ProviderPrices],
+        *,
+        version: str,
+        currency: str = "USD",
+        agreements: Agreements = NO_AGREEMENTS,
     ) -> None:
         self.providers = tuple(providers)
         self.version = version
         self.currency = currency
+        self.agreements = agreements
+        self.contract_accounts = agreements.accounts
         self._matchers = {prices.provider: _Matcher(prices) for prices in self.providers}
         self._provider_by_word = {
             normalise_word(word): prices.provider
             for prices in self.providers
             for word in prices.names
         }
-        self._schedules: dict[tuple[str, str, str | None, str | None], Schedule] = {}
+        self._schedules: dict[tuple[str, str, str | None, str | None, str | None], Schedule] = {}
+        self._converted: dict[tuple[str, tuple[str, ...], date], PriceMatch] = {}
+
+    def with_agreements(self, agreements: Agreements) -> PriceList:
+        """Give the same prices with what was agreed, under a version that says so."""
+        text = f"{self.version}\n{agreements.version}"
+        return PriceList(
+            (*self.providers, *agreements.hosted),
+            version=hashlib.sha256(text.encode()).hexdigest(),
+            currency=self.currency,
+            agreements=agreements,
+        )
+
+    def find_commitment(self, dimensions: DimensionSet, instant: datetime) -> Commitment | None:
+        """Give the commitment that covers usage with these dimensions, None when none does."""
+        commitments = self.agreements.commitments
+        if not commitments:
+            return None
+        provider = self.canonical_provider(dimensions.provider) or ""
+        return find_covering(commitments, provider, dimensions, instant)
+
+    def canonical_provider(self, word: str) -> str | None:
+        """Give the provider that a word means, None for a word of nobody."""
+        return self._provider_by_word.get(normalise_word(word))
 
     def find(
         self,
@@ -163,37 +103,75 @@ class PriceList:
         region: str | None = None,
         total_input_tokens: int = 0,
     ) -> PriceMatch | None:
-        """Give the row that applies, every fallback flagged; None when there is no price."""
+        """Give the row that applies, every fallback flagged; None when there is no price.
+
+        It is in the ledger currency where it can be. Contracts of one account are not considered.
+        """
         schedule = self.schedule(provider, model, service_tier, region)
-        return schedule.match_at(occurred_at, total_input_tokens)
+        match = schedule.match_at(occurred_at, total_input_tokens)
+        return None if match is None else self.in_ledger_currency(match, occurred_at)
+
+    def in_ledger_currency(self, match: PriceMatch, instant: datetime) -> PriceMatch:
+        """Give the match by the quote of the instant's UTC day; unchanged when none converts it."""
+        currency = match.price.currency
+        if currency == self.currency:
+            return match
+        key = (match.price_digest, match.flags, instant.date())
+        converted = self._converted.get(key)
+        if converted is None:
+            if len(self._converted) >= MAX_CACHED_SCHEDULES:
+                self._converted.clear()
+            quoted = self.agreements.exchange.conversion_at(currency, self.currency, instant)
+            converted = match if quoted is None else convert(match, quoted)
+            self._converted[key] = converted
+        return converted
 
     def schedule(
-        self, provider: str, model: str, service_tier: str | None, region: str | None
+        self,
+        provider: str,
+        model: str,
+        service_tier: str | None,
+        region: str | None,
+        account: str | None = None,
     ) -> Schedule:
-        """Give the prices of a (provider, model, tier, region) for all time; it is cached."""
-        key = (provider, model, service_tier, region)
+        """Give the prices of a (provider, model, tier, region) for all time; it is cached.
+
+        ``account`` matters only where a contract names it.
+        """
+        if account not in self.contract_accounts:
+            account = None
+        key = (provider, model, service_tier, region, account)
         schedule = self._schedules.get(key)
         if schedule is None:
             if len(self._schedules) >= MAX_CACHED_SCHEDULES:
                 self._schedules.clear()
-            schedule = self._schedules[key] = self._build(provider, model, service_tier, region)
+            schedule = self._schedules[key] = self._build(*key)
         return schedule
 
     def _build(
-        self, provider: str, model: str, service_tier: str | None, region: str | None
+        self,
+        provider: str,
+        model: str,
+        service_tier: str | None,
+        region: str | None,
+        account: str | None,
     ) -> Schedule:
-        matcher = self._matchers.get(self._provider_by_word.get(normalise_word(provider), ""))
+        matcher = self._matchers.get(self.canonical_provider(provider) or "")
         if matcher is None:
             return Schedule((), NO_SPELLS, PROVIDER_UNKNOWN)
         tier = normalise_word(service_tier or "")
-        question = _Question(
+        question = Question(
             tier=STANDARD_TIER if tier in STANDARD_WORDS else tier,
             region=region.strip().lower() if region else None,
             flags=(),
+            name=model.strip().lower(),
+            provider=matcher.prices.provider,
+            account=account,
+            contracts=self.agreements.contracts,
         )
         return self._answer(matcher, model, question)
 
-    def _answer(self, matcher: _Matcher, model: str, question: _Question) -> Schedule:
+    def _answer(self, matcher: _Matcher, model: str, question: Question) -> Schedule:
         stretches, flags = matcher.resolve(model)
         for fallback in () if stretches else matcher.prices.fallback:
             stretches, flags = self._matchers[fallback].resolve(model)
@@ -202,7 +180,7 @@ class PriceList:
                 break
         if not stretches:
             return Schedule((), NO_SPELLS, MODEL_UNKNOWN)
-        return _schedule(stretches, _Question(question.tier, question.region, flags))
+        return build_schedule(stretches, replace(question, flags=flags))
 
 
 class _Matcher:
@@ -225,20 +203,20 @@ class _Matcher:
         for name, model in self._models.items():
             self._exact.setdefault(name, model)
 
-    def resolve(self, name: str) -> tuple[tuple[_Stretch, ...], tuple[str, ...]]:
+    def resolve(self, name: str) -> tuple[tuple[Stretch, ...], tuple[str, ...]]:
         """Give what the name means over time and the flags it earns; empty when it is unknown."""
         for spelling in _spellings(name.strip().lower(), self._prefixes):
             if spelling in self._exact:
-                return (_Stretch(None, self._exact[spelling]),), ()
+                return (Stretch(None, self._exact[spelling]),), ()
             if spelling in self.prices.aliases:
                 targets = self.prices.aliases[spelling]
                 return tuple(
-                    _Stretch(target.valid_from, self._models[target.model.lower()])
+                    Stretch(target.valid_from, self._models[target.model.lower()])
                     for target in targets
                 ), ("alias",)
             for pattern, model in self._patterns:
                 if pattern.search(spelling):
-                    return (_Stretch(None, model),), ()
+                    return (Stretch(None, model),), ()
         return (), ()
 
     def _add(self, pattern: str, model: ModelPrices) -> None:
@@ -247,15 +225,6 @@ class _Matcher:
             self._exact.setdefault(pattern, model)
         else:
             self._patterns.append((re.compile(expression), model))
-
-
-def pattern_expression(pattern: str) -> str | None:
-    """Give the regular expression to search with, None when the pattern is an exact name."""
-    if len(pattern) > 2 and pattern.startswith("/") and pattern.endswith("/"):
-        return pattern[1:-1]
-    if "*" in pattern:
-        return r"\A" + ".*".join(re.escape(part) for part in pattern.split("*")) + r"\Z"
-    return None
 
 
 def _spellings(name: str, prefixes: frozenset[str]) -> Iterator[str]:
@@ -267,101 +236,3 @@ def _spellings(name: str, prefixes: frozenset[str]) -> Iterator[str]:
     dashed = COMPACT_DATE.sub(r"-\1-\2-\3", bare)
     if dashed != bare:
         yield dashed
-
-
-def _schedule(stretches: Sequence[_Stretch], question: _Question) -> Schedule:
-    instants = _instants(stretches)
-    spells = tuple(_spell(stretches, question, start) for start in (None, *instants))
-    return Schedule(instants, spells, NO_PRICE_AT_TIME)
-
-
-def _instants(stretches: Sequence[_Stretch]) -> tuple[datetime, ...]:
-    rows = [row for stretch in stretches for row in stretch.model.prices]
-    found = {stretch.valid_from for stretch in stretches}
-    found.update(row.valid_from for row in rows)
-    found.update(row.valid_to for row in rows)
-    return tuple(sorted(instant for instant in found if instant is not None))
-
-
-def _spell(stretches: Sequence[_Stretch], question: _Question, start: datetime | None) -> Spell:
-    model = _model_at(stretches, start)
-    rows = [row for row in model.prices if row.is_valid_at(start)] if model else []
-    rows = [row for row in rows if row.selector.region in (None, question.region)]
-    clocks = tuple(dict.fromkeys(row.selector.hours for row in rows if row.selector.hours))
-    ladders = []
-    for states in product((False, True), repeat=len(clocks)):
-        on = {clock for clock, is_on in zip(reversed(clocks), states, strict=True) if is_on}
-        active = [row for row in rows if row.selector.hours is None or row.selector.hours in on]
-        ladders.append(_ladder(model, active, question) if model else ())
-    return Spell(clocks, tuple(ladders))
-
-
-def _model_at(stretches: Sequence[_Stretch], start: datetime | None) -> ModelPrices | None:
-    model = None
-    for stretch in stretches:
-        if stretch.valid_from is None or (start is not None and stretch.valid_from <= start):
-            model = stretch.model
-    return model
-
-
-def _ladder(model: ModelPrices, rows: Sequence[Price], question: _Question) -> Ladder:
-    multipliers = [row for row in rows if row.times and row.selector.tier in (None, question.tier)]
-    groups = _groups(row for row in rows if not row.times)
-    wanted = [
-        (tier, region)
-        for tier in (question.tier, STANDARD_TIER)
-        for region in (question.region, None)
-    ]
-    chosen = next((group for group in wanted if group in groups), None)
-    if chosen is None:
-        return ()
-    priced_tiers = {chosen[0], *(row.selector.tier for row in multipliers)}
-    is_regional_elsewhere = any(region == question.region for _, region in groups)
-    flags = list(question.flags)
-    if question.tier not in priced_tiers:
-        flags.append("tier_fallback")
-    if chosen[1] != question.region and is_regional_elsewhere:
-        flags.append("region_fallback")
-    usual = frozenset(size for group in wanted[2:] for size in groups.get(group, ()))
-    return _steps(model, groups[chosen], multipliers, flags, usual)
-
-
-def _groups(rows: Iterable[Price]) -> dict[tuple[str | None, str | None], dict[int, Price]]:
-    groups: dict[tuple[str | None, str | None], dict[int, Price]] = {}
-    # Later rows replace earlier ones of the same size: a row for these hours beats one for all day.
-    for row in sorted(rows, key=lambda row: row.selector.hours is not None):
-        group = groups.setdefault((row.selector.tier, row.selector.region), {})
-        group[_size(row)] = row
-    return groups
-
-
-def _steps(
-    model: ModelPrices,
-    rows: dict[int, Price],
-    multipliers: Sequence[Price],
-    flags: Sequence[str],
-    usual_sizes: frozenset[int],
-) -> Ladder:
-    sizes = {*rows, *usual_sizes, *(_size(row) for row in multipliers)}
-    steps = []
-    for size in sorted(size for size in sizes if size >= min(rows)):
-        own_size = max(own for own in rows if own <= size)
-        is_beyond = any(own_size < usual <= size for usual in usual_sizes)
-        step_flags = (*flags, "context_fallback") if is_beyond else tuple(flags)
-        ratio = _ratio(rows[own_size], [row for row in multipliers if _size(row) <= size])
-        steps.append(
-            (
-                size,
-                PriceMatch(rows[own_size], model, ratio.numerator, ratio.denominator, step_flags),
-            )
-        )
-    return tuple(steps)
-
-
-def _ratio(row: Price, multipliers: Iterable[Price]) -> Fraction:
-    factors = (Fraction(*multiplier.times) for multiplier in multipliers if multiplier.times)
-    return prod(factors, start=Fraction(1, row.divisor))
-
-
-def _size(row: Price) -> int:
-    return ANY_SIZE if row.selector.above is None else row.selector.above

@@ -12,13 +12,19 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Final
+from datetime import UTC, datetime
+from fractions import Fraction
+from math import lcm
+from typing import Final, TypeVar
 
+from tokenbudget.domain.money import PICOS_PER_UNIT
 from tokenbudget.domain.periods import EPOCH, format_instant, zone
 from tokenbudget.domain.usage import UNITS
 
+RateT = TypeVar("RateT")
+
 STANDARD_TIER: Final = "standard"
+SINCE_EVER: Final = datetime.min.replace(tzinfo=UTC)
 MINUTES_PER_DAY: Final = 24 * 60
 MAX_DAILY_HOURS: Final = 4
 IDENTITY_DIGITS: Final = 32
@@ -91,8 +97,9 @@ class Price:
     ``rates`` holds the published rates by unit, in picos divided by ``divisor``; ``unit_rates``
     adds those taken from a parent. ``times`` (numerator, denominator) makes the row a pure
     multiplier without rates. ``valid_from`` None means since ever, ``valid_to`` None means until
-    further notice. ``recorded_at`` tells a fix from the row it replaces. ``price_ref`` is a digest
-    of everything but provenance and the end of validity, so it outlives a later row.
+    further notice. ``recorded_at`` tells a fix from the row it replaces. ``is_pinned`` keeps a row
+    as it is whatever a source of prices says. ``price_ref`` is a digest of everything but
+    provenance and the end of validity, so it outlives a later row.
     """
 
     provider: str
@@ -107,6 +114,7 @@ class Price:
     source: str = ""
     note: str = ""
     recorded_at: datetime | None = None
+    is_pinned: bool = False
     unit_rates: Mapping[str, int] = field(init=False, repr=False, compare=False)
     price_ref: str = field(init=False, compare=False)
 
@@ -130,7 +138,9 @@ class ModelPrices:
 
     ``patterns`` are the names it answers to, lower case: exact, glob (only ``*`` is special) or
     ``/regular expression/``. ``sunset`` is the instant from which the provider no longer serves
-    it.
+    it. ``superseded`` are the rows that a later recorded fix replaced; they rate nothing any more.
+    ``is_pinned`` keeps the whole model as it is whatever a source of prices says; ``note`` says
+    why.
     """
 
     provider: str
@@ -138,6 +148,10 @@ class ModelPrices:
     patterns: tuple[str, ...]
     prices: tuple[Price, ...]
     sunset: datetime | None = None
+    superseded: tuple[Price, ...] = ()
+    sunset_source: str = ""
+    is_pinned: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +178,16 @@ class ProviderPrices:
     aliases: Mapping[str, tuple[AliasTarget, ...]] = field(default_factory=dict)
 
 
-def inherit_rates(rates: Mapping[str, int]) -> dict[str, int]:
+def rates_in_picos(published: Mapping[str, Fraction]) -> tuple[dict[str, int], int]:
+    """Give integer rates by unit and their common divisor, from currency units for one unit."""
+    exact = {unit: rate * PICOS_PER_UNIT for unit, rate in published.items()}
+    divisor = lcm(*(rate.denominator for rate in exact.values()))
+    return {unit: int(rate * divisor) for unit, rate in exact.items()}, divisor
+
+
+def inherit_rates(rates: Mapping[str, RateT]) -> dict[str, RateT]:
     """Give the rates plus those that units without one take from a parent, in order of UNITS."""
-    complete: dict[str, int] = {}
+    complete: dict[str, RateT] = {}
     for unit in UNITS:
         ancestor: str | None = unit
         while ancestor is not None and ancestor not in rates:
@@ -191,6 +212,31 @@ def close_validity(prices: Sequence[Price]) -> tuple[Price, ...]:
         for price, later in _with_next(rows.values())
     }
     return tuple(closed[id(price)] for price in prices if id(price) in closed)
+
+
+def find_superseded(prices: Sequence[Price]) -> tuple[Price, ...]:
+    """Give the rows that ``close_validity`` leaves out: each was replaced by a fix."""
+    believed = {price.price_ref for price in close_validity(prices)}
+    return tuple(price for price in prices if price.price_ref not in believed)
+
+
+def describe_row(price: Price) -> str:
+    """Give the words that tell a row from the others of its model: its beginning and selector."""
+    start = price.valid_from
+    beginning = "since ever" if start is None else f"from {format_instant(start)}"
+    return f"{beginning}, {describe_selector(price.selector)}"
+
+
+def describe_selector(selector: Selector) -> str:
+    """Give the words that tell a selector from others."""
+    parts = [f"tier {selector.tier or 'any'}"]
+    if selector.region is not None:
+        parts.append(f"region {selector.region}")
+    if selector.above is not None:
+        parts.append(f"above {selector.above}")
+    if selector.hours is not None:
+        parts.append("daily hours")
+    return ", ".join(parts)
 
 
 def normalise_word(word: str) -> str:

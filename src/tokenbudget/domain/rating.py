@@ -1,19 +1,24 @@
 """What a usage costs. It owns the arithmetic: disjoint classes times rates, rounded once.
 
-It refuses to choose a price (``price_lists.py``) and to know contracts, commitments or foreign
-exchange: until those exist, contracted and effective cost equal the list cost.
+It refuses to choose a price (``price_lists.py``), to know which contract or exchange rate applies
+(``schedules.py``) and which commitment covers a usage (``commitments.py``; it is told by name).
 ``frames/rating.py`` is its vectorised twin and equal to the nano.
 
-A charge is one figure for a whole usage: picos are summed exactly, divided once and rounded once,
-half to even, so it lies within half a nano of the exact cost. Where something is unknown the
-amounts are None, never zero, and a flag says why:
+A charge has three figures for a whole usage. The list cost follows from published rates, the
+contracted cost from those of the contracts, and the effective cost is the contracted one, or zero
+where a commitment covers the usage: its fixed cost is shared later. Each is summed exactly in
+picos, divided once and rounded once, half to even, so it lies within half a nano of the exact cost.
+Where something is unknown all three are None, never zero, and a flag says why:
 
     usage_unknown        no quantity was reported
     usage_inconsistent   the parts of a total exceed it, so what each class holds cannot be known
     unrated_<unit>       the row has no rate for a unit that was used, nor for a parent of it
-    currency_<code>      the price is in another currency than the ledger
-    provider_unknown, model_unknown, no_price_at_time: see ``price_lists.py``, as for fallbacks
+    currency_<code>      the price is in another currency than the ledger, and no quote of that
+                         day converts it
+    provider_unknown, model_unknown, no_price_at_time: see ``price_lists.py``
 
+Fallbacks, conversions and contracts are flagged as in ``schedules.py``, ``commitment:<id>`` names
+what covers the usage.
 ``input_tokens_absent`` stays on a priced charge: output was reported and input was not, so the
 cost is a lower bound.
 """
@@ -26,9 +31,11 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Final
 
+from tokenbudget.domain.commitments import COMMITMENT_PREFIX
 from tokenbudget.domain.money import PICOS_PER_NANO, divide_half_even
-from tokenbudget.domain.price_lists import PriceList, PriceMatch
+from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.domain.prices import Price
+from tokenbudget.domain.schedules import PriceMatch, Schedule, UnitRates
 from tokenbudget.domain.usage import (
     CACHED_MODALITIES,
     INPUT_MODALITIES,
@@ -65,7 +72,8 @@ OVERLAPS: Final[Mapping[str, tuple[tuple[str, int], ...]]] = {
 class RatingFacts:
     """What a price depends on besides quantities.
 
-    ``occurred_at`` is aware UTC; ``account`` tells contracts apart.
+    ``occurred_at`` is aware UTC; ``account`` tells contracts apart; ``commitment`` is the id of the
+    one that covers the usage.
     """
 
     provider: str
@@ -74,6 +82,7 @@ class RatingFacts:
     service_tier: str | None = None
     region: str | None = None
     account: str | None = None
+    commitment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,8 @@ class Charge:
     """What one usage costs, in nanos of the ledger currency; all amounts None means unpriced.
 
     ``match`` is the price row that was found, which an unpriced charge may have too. ``flags``
-    name every fallback and every reason, those of the match first.
+    name every fallback and every reason, those of the match first. ``commitment`` is the id of the
+    one that covers the usage.
     """
 
     basis: Basis
@@ -90,6 +100,12 @@ class Charge:
     contracted_nanos: int | None
     effective_nanos: int | None
     flags: tuple[str, ...]
+    commitment: str | None = None
+
+    @property
+    def price_digest(self) -> str | None:
+        """Give what identifies the price row and all that was agreed, None when none was found."""
+        return price_digest(self.match, self.commitment) if self.match else None
 
     @property
     def price(self) -> Price | None:
@@ -110,26 +126,47 @@ class ChargeLine:
 def rate(quantities: Mapping[str, int] | None, facts: RatingFacts, price_list: PriceList) -> Charge:
     """Give the charge of one usage; what is unknown leaves it unpriced and is never an error."""
     total_input = quantities.get("input_tokens", 0) if quantities else 0
-    schedule = price_list.schedule(facts.provider, facts.model, facts.service_tier, facts.region)
-    match = schedule.match_at(facts.occurred_at, total_input)
+    match = find_match(total_input, facts, price_list)
     if match is None:
-        return _unpriced(None, (schedule.absence,))
-    if match.price.currency != price_list.currency:
-        return _unpriced(match, (CURRENCY_PREFIX + match.price.currency,))
+        return _unpriced(facts, None, (_absence(facts, price_list),))
+    if match.currency != price_list.currency:
+        return _unpriced(facts, match, (CURRENCY_PREFIX + match.currency,))
     if not quantities:
-        return _unpriced(match, (USAGE_UNKNOWN,))
+        return _unpriced(facts, match, (USAGE_UNKNOWN,))
     classes = disjoint_quantities(quantities)
     if min(classes.values()) < 0:
-        return _unpriced(match, (USAGE_INCONSISTENT,))
+        return _unpriced(facts, match, (USAGE_INCONSISTENT,))
     picos = 0
-    rates = match.price.unit_rates
+    rates = match.published.rates
     for unit, quantity in classes.items():
         if unit in rates:
             picos += quantity * rates[unit]
         elif quantity and unit not in FREE_WITHOUT_RATE:
-            return _unpriced(match, _unrated_flags(classes, rates))
+            return _unpriced(facts, match, _unrated_flags(classes, rates))
+    contracted_picos = picos
+    if match.contracted is not match.published:
+        contracted_picos = _sum_picos(classes, match.contracted.rates)
     is_partial = "input_tokens" not in quantities and quantities.get("output_tokens")
-    return _priced(match, picos, (INPUT_TOKENS_ABSENT,) if is_partial else ())
+    remarks = (INPUT_TOKENS_ABSENT,) if is_partial else ()
+    return _priced(facts, match, (picos, contracted_picos), remarks)
+
+
+def find_match(
+    total_input_tokens: int, facts: RatingFacts, price_list: PriceList
+) -> PriceMatch | None:
+    """Give the price that a usage with so much input is rated by, None when there is none.
+
+    It is in the ledger currency unless no quote converts it that day.
+    """
+    match = _schedule(facts, price_list).match_at(facts.occurred_at, total_input_tokens)
+    if match is None or match.currency == price_list.currency:
+        return match
+    return price_list.in_ledger_currency(match, facts.occurred_at)
+
+
+def price_digest(match: PriceMatch, commitment: str | None) -> str:
+    """Give what identifies a price row, all that was agreed about it and what covers the usage."""
+    return match.price_digest if commitment is None else f"{match.price_digest}@{commitment}"
 
 
 def disjoint_quantities(quantities: Mapping[str, int]) -> dict[str, int]:
@@ -146,14 +183,14 @@ def disjoint_quantities(quantities: Mapping[str, int]) -> dict[str, int]:
 
 
 def charge_lines(quantities: Mapping[str, int], charge: Charge) -> list[ChargeLine]:
-    """Give the lines that explain a priced charge, in the order of UNITS.
+    """Give the lines that explain the list cost of a priced charge, in the order of UNITS.
 
-    Their amounts add up to the charge before its rounding. Empty for an unpriced charge.
+    Their amounts add up to it before its rounding. Empty for an unpriced charge.
     """
     if charge.match is None or charge.list_nanos is None:
         return []
-    rates = charge.match.price.unit_rates
-    ratio = Fraction(charge.match.numerator, charge.match.denominator)
+    published = charge.match.published
+    rates, ratio = published.rates, Fraction(published.numerator, published.denominator)
     classes = disjoint_quantities(quantities)
     return [
         ChargeLine(unit, classes[unit], rates[unit] * ratio, classes[unit] * rates[unit] * ratio)
@@ -170,56 +207,76 @@ def upper_bound_cost(
     Input counts as uncached and all output at the dearest rate output can have. The size of the
     input chooses the price step. One request is counted where requests have a rate.
     """
-    match, fixed_picos, flags = _input_cost(input_tokens, facts, price_list)
+    match, flags = _find_bound(input_tokens, facts, price_list)
     if match is None or flags:
-        return _unpriced(match, flags)
-    output_rate = _dearest_output_rate(match.price)
-    if output_rate is None:
-        if max_output_tokens:
-            return _unpriced(match, (UNRATED_PREFIX + "output_tokens",))
-        output_rate = 0
-    return _priced(match, fixed_picos + max_output_tokens * output_rate, ())
+        return _unpriced(facts, match, flags)
+    sheets = (match.published, match.contracted)
+    if max_output_tokens and _dearest_output_rate(match.published) is None:
+        return _unpriced(facts, match, (UNRATED_PREFIX + "output_tokens",))
+    list_picos, contracted_picos = (
+        _input_picos(input_tokens, sheet) + max_output_tokens * (_dearest_output_rate(sheet) or 0)
+        for sheet in sheets
+    )
+    return _priced(facts, match, (list_picos, contracted_picos), ())
 
 
 def affordable_output_tokens(
     headroom_nanos: int, input_tokens: int, facts: RatingFacts, price_list: PriceList
 ) -> int:
-    """Give the most output tokens whose upper bound cost stays within the headroom.
+    """Give the most output tokens whose effective upper bound cost stays within the headroom.
 
-    At most MAX_QUANTITY.     Zero when the input alone exceeds the headroom and when the model is
+    At most MAX_QUANTITY. Zero when the input alone exceeds the headroom and when the model is
     unpriced.
     """
-    match, fixed_picos, flags = _input_cost(input_tokens, facts, price_list)
-    output_rate = _dearest_output_rate(match.price) if match else None
-    if match is None or flags or output_rate is None:
+    match, flags = _find_bound(input_tokens, facts, price_list)
+    if match is None or flags or _dearest_output_rate(match.published) is None:
         return 0
-    affordable_picos = (
-        headroom_nanos * PICOS_PER_NANO * match.denominator // match.numerator - fixed_picos
-    )
+    sheet = match.contracted
+    output_rate = _dearest_output_rate(sheet)
+    if facts.commitment is not None:
+        return MAX_QUANTITY if headroom_nanos >= 0 else 0
+    headroom_picos = headroom_nanos * PICOS_PER_NANO * sheet.denominator // sheet.numerator
+    affordable_picos = headroom_picos - _input_picos(input_tokens, sheet)
     if affordable_picos < 0:
         return 0
     return min(affordable_picos // output_rate, MAX_QUANTITY) if output_rate else MAX_QUANTITY
 
 
-def _input_cost(
+def _find_bound(
     input_tokens: int, facts: RatingFacts, price_list: PriceList
-) -> tuple[PriceMatch | None, int, tuple[str, ...]]:
-    schedule = price_list.schedule(facts.provider, facts.model, facts.service_tier, facts.region)
-    match = schedule.match_at(facts.occurred_at, input_tokens)
+) -> tuple[PriceMatch | None, tuple[str, ...]]:
+    """Give the match for input of that size, and why nothing can be bounded by it."""
+    match = find_match(input_tokens, facts, price_list)
     if match is None:
-        return None, 0, (schedule.absence,)
-    if match.price.currency != price_list.currency:
-        return match, 0, (CURRENCY_PREFIX + match.price.currency,)
-    rates = match.price.unit_rates
-    if input_tokens and "input_tokens" not in rates:
-        return match, 0, (UNRATED_PREFIX + "input_tokens",)
-    return match, input_tokens * rates.get("input_tokens", 0) + rates.get("requests", 0), ()
+        return None, (_absence(facts, price_list),)
+    if match.currency != price_list.currency:
+        return match, (CURRENCY_PREFIX + match.currency,)
+    if input_tokens and "input_tokens" not in match.published.rates:
+        return match, (UNRATED_PREFIX + "input_tokens",)
+    return match, ()
 
 
-def _dearest_output_rate(price: Price) -> int | None:
-    return max(
-        (price.unit_rates[unit] for unit in OUTPUT_UNITS if unit in price.unit_rates), default=None
+def _schedule(facts: RatingFacts, price_list: PriceList) -> Schedule:
+    return price_list.schedule(
+        facts.provider, facts.model, facts.service_tier, facts.region, facts.account
     )
+
+
+def _absence(facts: RatingFacts, price_list: PriceList) -> str:
+    return _schedule(facts, price_list).absence
+
+
+def _input_picos(input_tokens: int, sheet: UnitRates) -> int:
+    return input_tokens * sheet.rates.get("input_tokens", 0) + sheet.rates.get("requests", 0)
+
+
+def _dearest_output_rate(sheet: UnitRates) -> int | None:
+    rates = sheet.rates
+    return max((rates[unit] for unit in OUTPUT_UNITS if unit in rates), default=None)
+
+
+def _sum_picos(classes: Mapping[str, int], rates: Mapping[str, int]) -> int:
+    return sum(quantity * rates.get(unit, 0) for unit, quantity in classes.items())
 
 
 def _unrated_flags(classes: Mapping[str, int], rates: Mapping[str, int]) -> tuple[str, ...]:
@@ -231,11 +288,27 @@ def _unrated_flags(classes: Mapping[str, int], rates: Mapping[str, int]) -> tupl
     )
 
 
-def _priced(match: PriceMatch, picos: int, flags: tuple[str, ...]) -> Charge:
-    nanos = divide_half_even(picos * match.numerator, PICOS_PER_NANO * match.denominator)
-    return Charge(Basis.RATED, match, nanos, nanos, nanos, match.flags + flags)
+def _priced(
+    facts: RatingFacts, match: PriceMatch, picos: tuple[int, int], remarks: tuple[str, ...]
+) -> Charge:
+    published, contracted = match.published, match.contracted
+    list_nanos = _nanos(picos[0], published)
+    contracted_nanos = list_nanos if contracted is published else _nanos(picos[1], contracted)
+    commitment = facts.commitment
+    if commitment is None:
+        flags = match.flags + remarks
+        return Charge(Basis.RATED, match, list_nanos, contracted_nanos, contracted_nanos, flags)
+    flags = (*match.flags, COMMITMENT_PREFIX + commitment, *remarks)
+    return Charge(Basis.RATED, match, list_nanos, contracted_nanos, 0, flags, commitment)
 
 
-def _unpriced(match: PriceMatch | None, reasons: tuple[str, ...]) -> Charge:
-    flags = match.flags + reasons if match else reasons
-    return Charge(Basis.UNPRICED, match, None, None, None, flags)
+def _nanos(picos: int, sheet: UnitRates) -> int:
+    return divide_half_even(picos * sheet.numerator, PICOS_PER_NANO * sheet.denominator)
+
+
+def _unpriced(facts: RatingFacts, match: PriceMatch | None, reasons: tuple[str, ...]) -> Charge:
+    flags = match.flags if match else ()
+    covered = () if facts.commitment is None else (COMMITMENT_PREFIX + facts.commitment,)
+    return Charge(
+        Basis.UNPRICED, match, None, None, None, (*flags, *covered, *reasons), facts.commitment
+    )

@@ -15,6 +15,8 @@ from enum import StrEnum
 from typing import Final
 
 MAX_QUANTITY: Final = 10**8
+ESTIMATED_PREFIX: Final = "estimated_"
+"""How the flag begins that says by what method quantities were estimated."""
 
 INPUT_PARTS: Final = (
     "cached_input_tokens",
@@ -49,6 +51,16 @@ COUNT_UNITS: Final = (
     "audio_seconds",
     "gpu_seconds",
 )
+COMMON_UNITS: Final = (
+    "input_tokens",
+    "cached_input_tokens",
+    "cache_write_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
+"""Units so usual that the ledger keeps each in a column of its own."""
 UNITS: Final = (*TOKEN_UNITS, *COUNT_UNITS)
 UNIT_SET: Final = frozenset(UNITS)
 

@@ -26,6 +26,7 @@ from tokenbudget.domain.budgets import (
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.money import format_nanos, parse_decimal, parse_nanos
 from tokenbudget.domain.periods import Period, Window, format_instant, parse_instant, zone
+from tokenbudget.domain.rollups import quarter_hour_at
 from tokenbudget.formats.wire import plain_fault, require_no_nul
 
 MAX_THRESHOLDS: Final = 20
@@ -35,8 +36,8 @@ MAX_COUNT: Final = 10**18
 UNSUPPORTED_SELECTORS: Final = frozenset({"owner", "cost_center"})
 LATER_WINDOWS: Final = ("rolling:", "operation")
 
-# An id stands in paths and in headers, where only ASCII is safe.
-ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*\Z"
+# An id stands in paths and headers, where only ASCII is safe; "$" would let a last newline in.
+ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*(?![\s\S])"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=ID_PATTERN)]
 
@@ -299,6 +300,9 @@ def _range_bound(text: str, timezone: str) -> datetime:
     bound = value if value.tzinfo is not None else value.replace(tzinfo=zone(timezone))
     if not LIFETIME.start <= bound <= LIFETIME.end:
         raise InvalidInput(f"window bound {text!r} is out of range", field="window")
+    if bound != quarter_hour_at(bound):
+        # Rollups tell quarter-hours apart, no less.
+        raise InvalidInput(f"window bound {text!r} must lie on a quarter-hour", field="window")
     return bound.astimezone(UTC)
 
 

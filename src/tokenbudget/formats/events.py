@@ -14,14 +14,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from tokenbudget.domain.errors import InvalidInput, MalformedBody, TooLarge
 from tokenbudget.domain.money import MAX_NANOS, decimal_to_nanos
 from tokenbudget.domain.periods import EPOCH, format_instant
-from tokenbudget.domain.usage import Basis, UsageEvent, UsageFault, find_fault
+from tokenbudget.domain.usage import (
+    ESTIMATED_PREFIX,
+    Basis,
+    UsageEvent,
+    UsageFault,
+    find_fault,
+)
 from tokenbudget.formats.provider_usage import normalise
 from tokenbudget.formats.wire import NUL_ESCAPE, UNREADABLE, find_nul_field, plain_fault
 from tokenbudget.tokens import count_tokens
@@ -91,6 +97,7 @@ class Door:
 
 RawItem: TypeAlias = msgspec.Raw | bytes
 ParsedItem: TypeAlias = UsageEvent | Rejection
+ValueT = TypeVar("ValueT")
 
 _raw_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _shape_decoder = msgspec.json.Decoder(EventShape)
@@ -197,14 +204,16 @@ def _to_event(shape: EventShape, index: int, door: Door) -> ParsedItem:
         measured = _measure(shape)
     except InvalidInput as error:
         return Rejection(index, event_ref, "usage_invalid", error.detail)
-    content = _canonical_encoder.encode(shape)
     fault = (
         _time_fault(shape.occurred_at, door)
         or find_fault(measured.quantities)
-        or _field_fault(shape, content)
+        or _reported_fault(shape.reported_cost)
     )
     if fault is not None:
         return Rejection(index, event_ref, fault.code, fault.detail)
+    content = _canonical(shape)
+    if NUL_ESCAPE in content and (field := find_nul_field(shape)) is not None:
+        return Rejection(index, event_ref, "invalid_field", f"{field} holds a NUL character")
     return _build_event(shape, event_ref, measured, content)
 
 
@@ -219,18 +228,24 @@ def _time_fault(occurred_at: datetime, door: Door) -> UsageFault | None:
     return None
 
 
-def _field_fault(shape: EventShape, content: bytes) -> UsageFault | None:
-    """Give why a field cannot be stored; ``content`` is the shape as JSON."""
-    if shape.reported_cost is not None and not _fits_nanos(shape.reported_cost):
-        return UsageFault("invalid_field", "reported_cost is out of range")
-    name = find_nul_field(shape) if NUL_ESCAPE in content else None
-    return None if name is None else UsageFault("invalid_field", f"{name} holds a NUL character")
+def _reported_fault(cost: Decimal | None) -> UsageFault | None:
+    if cost is None:
+        return None
+    is_near = cost.is_finite() and cost.adjusted() <= MAX_UNIT_EXPONENT
+    if is_near and abs(decimal_to_nanos(cost)) <= MAX_NANOS:
+        return None
+    return UsageFault("invalid_field", "reported_cost is out of range")
 
 
-def _fits_nanos(amount: Decimal) -> bool:
-    if not amount.is_finite() or amount.adjusted() > MAX_UNIT_EXPONENT:
-        return False
-    return abs(decimal_to_nanos(amount)) <= MAX_NANOS
+def _canonical(shape: EventShape) -> bytes:
+    """Give the shape as JSON: equal for equal content, whatever its order, zone and file format."""
+    shape.occurred_at = shape.occurred_at.astimezone(UTC)
+    shape.tags = dict(_present(shape.tags))
+    if shape.usage is not None:
+        shape.usage = dict(_present(shape.usage))
+    if shape.reported_cost is not None:
+        shape.reported_cost = shape.reported_cost.normalize()
+    return _canonical_encoder.encode(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +267,7 @@ def _measure(shape: EventShape) -> _Measured:
         found = " and ".join(given) if given else "none"
         raise InvalidInput(f"exactly one of usage, provider_usage, text is needed; found {found}")
     if shape.usage is not None:
-        quantities = {unit: count for unit, count in shape.usage.items() if count is not None}
-        return _Measured(quantities, Basis.RATED)
+        return _Measured(_present(shape.usage), Basis.RATED)
     if shape.provider_usage is not None:
         usage = normalise(shape.provider, shape.provider_usage)
         return _Measured(
@@ -265,7 +279,7 @@ def _measure(shape: EventShape) -> _Measured:
             usage.reported_nanos,
         )
     estimate = count_tokens(shape.text or "", shape.model)
-    flags = (f"estimated_{estimate.method}_x{estimate.multiplier}",)
+    flags = (f"{ESTIMATED_PREFIX}{estimate.method}_x{estimate.multiplier}",)
     return _Measured({"input_tokens": estimate.tokens}, Basis.ESTIMATED, flags)
 
 
@@ -277,7 +291,7 @@ def _build_event(
         source=shape.source or DEFAULT_SOURCE,
         event_ref=event_ref,
         content_hash=_content_hash(content),
-        occurred_at=shape.occurred_at.astimezone(UTC),
+        occurred_at=shape.occurred_at,
         provider=shape.provider,
         model=shape.model,
         quantities=measured.quantities,
@@ -294,13 +308,18 @@ def _build_event(
         latency_ms=shape.latency_ms,
         time_to_first_token_ms=shape.time_to_first_token_ms,
         cache_hit=shape.cache_hit,
-        tags={name: value for name, value in shape.tags.items() if value is not None},
+        tags=_present(shape.tags),
         hold_id=shape.hold_id,
         revision=shape.revision,
         reported_nanos=measured.reported_nanos if reported is None else decimal_to_nanos(reported),
         basis=measured.basis,
         flags=measured.flags,
     )
+
+
+def _present(values: Mapping[str, ValueT | None]) -> dict[str, ValueT]:
+    """Give what is there: null says the same as leaving out."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _content_hash(content: bytes) -> int:

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import Any, Final
 
 from tokenbudget.domain.errors import BadFile, InvalidInput
-from tokenbudget.domain.money import PICOS_PER_UNIT
 from tokenbudget.domain.periods import zone
 from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.domain.prices import (
@@ -35,64 +33,27 @@ from tokenbudget.domain.prices import (
     ProviderPrices,
     Selector,
     close_validity,
+    find_superseded,
     normalise_word,
+    rates_in_picos,
 )
+from tokenbudget.formats.price_rates import FRACTION, RATE_KEYS
 
 SCHEMA: Final = 1
-MILLION: Final = 10**6
-THOUSAND: Final = 10**3
-SECONDS_PER_HOUR: Final = 3600
 OTHER_FILES: Final = frozenset({"SOURCES.toml", "fx.toml", "estimators.toml"})
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-FRACTION: Final = re.compile(r"\d+/[1-9]\d*")
 DAILY_SPAN: Final = re.compile(r"(\d\d):([0-5]\d)-(\d\d):([0-5]\d)")
 
-
-@dataclass(frozen=True, slots=True)
-class RateKey:
-    """What a rate key prices: the unit, and how many of it the published figure is for."""
-
-    unit: str
-    per: int
-
-
-RATE_KEYS: Final[Mapping[str, RateKey]] = {
-    "input": RateKey("input_tokens", MILLION),
-    "cached": RateKey("cached_input_tokens", MILLION),
-    "write": RateKey("cache_write_tokens", MILLION),
-    "write_5m": RateKey("cache_write_5m_tokens", MILLION),
-    "write_1h": RateKey("cache_write_1h_tokens", MILLION),
-    "output": RateKey("output_tokens", MILLION),
-    "reasoning": RateKey("reasoning_tokens", MILLION),
-    "audio_in": RateKey("input_audio_tokens", MILLION),
-    "audio_out": RateKey("output_audio_tokens", MILLION),
-    "audio_cached": RateKey("cached_audio_tokens", MILLION),
-    "image_in": RateKey("input_image_tokens", MILLION),
-    "image_out": RateKey("output_image_tokens", MILLION),
-    "image_cached": RateKey("cached_image_tokens", MILLION),
-    "video_in": RateKey("input_video_tokens", MILLION),
-    "video_out": RateKey("output_video_tokens", MILLION),
-    "chars_in": RateKey("input_characters", MILLION),
-    "web_search": RateKey("web_searches", THOUSAND),
-    "file_search": RateKey("file_searches", THOUSAND),
-    "code_exec": RateKey("code_executions", THOUSAND),
-    "request": RateKey("requests", THOUSAND),
-    "rerank": RateKey("reranks", THOUSAND),
-    "page": RateKey("pages", THOUSAND),
-    "image": RateKey("images", 1),
-    "audio_second": RateKey("audio_seconds", 1),
-    "audio_hour": RateKey("audio_seconds", SECONDS_PER_HOUR),
-    "gpu_second": RateKey("gpu_seconds", 1),
-    "gpu_hour": RateKey("gpu_seconds", SECONDS_PER_HOUR),
-}
 
 FILE_KEYS: Final = frozenset(
     {"schema", "provider", "names", "currency", "fallback", "src", "model", "alias"}
 )
-MODEL_KEYS: Final = frozenset({"match", "sunset", "src", "price"})
+MODEL_KEYS: Final = frozenset({"match", "sunset", "sunset_src", "src", "pin", "note", "price"})
 SELECTOR_KEYS: Final = frozenset({"tier", "region", "above", "hours", "days", "tz"})
 ROW_KEYS: Final = (
-    SELECTOR_KEYS | {"from", "to", "times", "recorded", "src", "note", "unit"} | set(RATE_KEYS)
+    SELECTOR_KEYS
+    | {"from", "to", "times", "recorded", "src", "pin", "note", "unit"}
+    | set(RATE_KEYS)
 )
 ALIAS_KEYS: Final = frozenset({"name", "to"})
 TARGET_KEYS: Final = frozenset({"from", "model"})
@@ -134,9 +95,15 @@ def read_sources(directory: Path) -> dict[str, str]:
 
 def build_price_list(sources: Mapping[str, str], *, currency: str = "USD") -> PriceList:
     """Give the price list of the files' texts; its version is the sha256 of names and texts."""
+    version = digest_sources(sources)
+    return PriceList(parse_price_book(sources), version=version, currency=currency)
+
+
+def parse_price_book(sources: Mapping[str, str]) -> list[ProviderPrices]:
+    """Give the prices all files hold, in their order; raises BadFile as for one file."""
     providers = [parse_price_file(name, text) for name, text in sources.items()]
     _check_names(providers, list(sources))
-    return PriceList(providers, version=digest_sources(sources), currency=currency)
+    return providers
 
 
 def digest_sources(sources: Mapping[str, str]) -> str:
@@ -213,6 +180,10 @@ def _model(
         patterns=tuple(_pattern(pattern, place) for pattern in patterns),
         prices=close_validity(prices),
         sunset=_instant(table, "sunset", place),
+        superseded=find_superseded(prices),
+        sunset_source=table.get("sunset_src", ""),
+        is_pinned=_flag(table, "pin", place),
+        note=table.get("note", ""),
     )
 
 
@@ -253,21 +224,21 @@ def _price(row: Mapping[str, Any], common: Mapping[str, str], place: _Place) -> 
         valid_to=valid_to,
         note=row.get("note", ""),
         recorded_at=_instant(row, "recorded", place),
+        is_pinned=_flag(row, "pin", place),
     )
 
 
 def _rates(row: Mapping[str, Any], place: _Place) -> tuple[dict[str, int], int]:
     units = row.get("unit", {})
-    exact: dict[str, Fraction] = {}
+    published: dict[str, Fraction] = {}
     for key in (key for key in row if key in RATE_KEYS):
         unit, per = RATE_KEYS[key].unit, units.get(key, RATE_KEYS[key].per)
-        if unit in exact:
+        if unit in published:
             raise place.fault(f"{unit} has two rates")
         if not isinstance(per, int) or per <= 0:
             raise place.fault(f"unit.{key} must be a positive integer")
-        exact[unit] = _rate(row, key, place) * PICOS_PER_UNIT / per
-    divisor = lcm(*(rate.denominator for rate in exact.values()))
-    return {unit: int(rate * divisor) for unit, rate in exact.items()}, divisor
+        published[unit] = _rate(row, key, place) / per
+    return rates_in_picos(published)
 
 
 def _rate(row: Mapping[str, Any], key: str, place: _Place) -> Fraction:
@@ -387,6 +358,13 @@ def _number(table: Mapping[str, Any], key: str, place: _Place) -> int | Decimal:
     if not is_number or not Decimal(value).is_finite() or value < 0:
         raise place.fault(f"{key} {value!r} must be a number of at least zero")
     return value  # type: ignore[no-any-return]
+
+
+def _flag(table: Mapping[str, Any], key: str, place: _Place) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise place.fault(f"{key} must be true or false")
+    return value
 
 
 def _text(table: Mapping[str, Any], key: str, place: _Place) -> str:

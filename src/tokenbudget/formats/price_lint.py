@@ -7,6 +7,8 @@ rows_not_ascending     rows of one selector are not in the order of their beginn
 rows_overlap           a row states an end after the next row of its selector begins
 base_row_missing       a row for long context or daily hours has no row that applies otherwise
 child_without_parent   a row rates a part of a total but not the total
+pin_without_note       a row or model is kept as it is and does not say why
+sunset_without_source  a model has a day of sunset and does not say who told it
 name_claimed_twice     two models answer to one name
 pattern_never_reached  an earlier pattern answers to everything this one would
 """
@@ -17,23 +19,23 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
 from typing import Final
 
-from tokenbudget.domain.periods import format_instant
-from tokenbudget.domain.price_lists import pattern_expression
+from tokenbudget.domain.patterns import pattern_expression
 from tokenbudget.domain.prices import (
     PARENT_UNITS,
+    SINCE_EVER,
     ModelPrices,
     Price,
     ProviderPrices,
     Selector,
+    describe_row,
 )
 from tokenbudget.formats.price_book import parse_price_file
 
 FACTORS_OF_TEN: Final = (2, 5)
-SINCE_EVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,18 @@ def _lint(file: str, provider: ProviderPrices) -> Iterator[Finding]:
 
 
 def _model_faults(model: ModelPrices) -> Iterator[tuple[str, str]]:
+    if model.is_pinned and not model.note:
+        yield "pin_without_note", "the model"
+    if model.sunset is not None and not model.sunset_source:
+        yield "sunset_without_source", "sunset_src is missing"
     by_selector: dict[tuple[Selector, bool], list[Price]] = defaultdict(list)
     for price in model.prices:
         by_selector[price.selector, price.times is None].append(price)
         yield from _rate_faults(price)
+        if price.is_pinned and not price.note:
+            yield "pin_without_note", describe_row(price)
         if not _has_base(price, model.prices):
-            yield "base_row_missing", _describe(price)
+            yield "base_row_missing", describe_row(price)
     for rows in by_selector.values():
         yield from _order_faults(rows)
 
@@ -77,11 +85,11 @@ def _model_faults(model: ModelPrices) -> Iterator[tuple[str, str]]:
 def _rate_faults(price: Price) -> Iterator[tuple[str, str]]:
     # Hourly rates told in seconds leave a divisor of 3 or 9; a factor of ten is too many decimals.
     if any(price.divisor % factor == 0 for factor in FACTORS_OF_TEN):
-        yield "rate_finer_than_pico", _describe(price)
+        yield "rate_finer_than_pico", describe_row(price)
     for unit in price.rates:
         parent = PARENT_UNITS.get(unit)
         if parent is not None and parent not in price.unit_rates:
-            yield "child_without_parent", f"{_describe(price)}: {unit} without {parent}"
+            yield "child_without_parent", f"{describe_row(price)}: {unit} without {parent}"
 
 
 def _has_base(price: Price, prices: Iterable[Price]) -> bool:
@@ -102,29 +110,14 @@ def _has_base(price: Price, prices: Iterable[Price]) -> bool:
 def _order_faults(rows: list[Price]) -> Iterator[tuple[str, str]]:
     for earlier, later in pairwise(rows):
         if _beginning(later) < _beginning(earlier):
-            yield "rows_not_ascending", _describe(later)
+            yield "rows_not_ascending", describe_row(later)
     for earlier, later in pairwise(sorted(rows, key=_beginning)):
         if earlier.valid_to is not None and earlier.valid_to > _beginning(later):
-            yield "rows_overlap", _describe(earlier)
+            yield "rows_overlap", describe_row(earlier)
 
 
 def _beginning(price: Price) -> datetime:
     return price.valid_from or SINCE_EVER
-
-
-def _describe(price: Price) -> str:
-    selector = price.selector
-    parts = [
-        "since ever" if price.valid_from is None else f"from {format_instant(price.valid_from)}",
-        f"tier {selector.tier or 'any'}",
-    ]
-    if selector.region is not None:
-        parts.append(f"region {selector.region}")
-    if selector.above is not None:
-        parts.append(f"above {selector.above}")
-    if selector.hours is not None:
-        parts.append("daily hours")
-    return ", ".join(parts)
 
 
 def _name_faults(models: Iterable[ModelPrices]) -> Iterator[tuple[str, str, str]]:

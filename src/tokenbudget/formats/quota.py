@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import msgspec
 
 from tokenbudget.domain.errors import InvalidInput, MalformedBody
-from tokenbudget.domain.holds import Binding, CheckRequest, Decision, Notice
+from tokenbudget.domain.holds import Binding, CheckRequest, Decision, Notice, TextCount
 from tokenbudget.domain.money import format_nanos, parse_nanos
 from tokenbudget.domain.periods import format_instant
 from tokenbudget.formats.budgets import format_quantity
 from tokenbudget.formats.wire import NUL_ESCAPE, UNREADABLE, plain_fault, require_no_nul
-from tokenbudget.tokens import count_messages, count_tokens
+from tokenbudget.tokens import TokenEstimate, count_messages, count_tokens
 
 Words = Annotated[str, msgspec.Meta(max_length=256)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -61,11 +61,14 @@ def parse_check(body: bytes) -> CheckRequest:
 
 
 def _request_of(shape: CheckShape) -> CheckRequest:
+    _require_complete(shape)
+    estimate = _estimate_input(shape)
     return CheckRequest(
         tags={name: value for name, value in shape.tags.items() if value is not None},
         provider=shape.provider or "",
         model=shape.model or "",
-        input_tokens=_input_tokens(shape),
+        input_tokens=shape.input_tokens if estimate is None else estimate.tokens,
+        text_count=_text_count(estimate),
         max_output_tokens=shape.max_output_tokens,
         service_tier=shape.service_tier,
         estimate_nanos=_estimate_nanos(shape),
@@ -76,7 +79,8 @@ def _request_of(shape: CheckShape) -> CheckRequest:
     )
 
 
-def _input_tokens(shape: CheckShape) -> int | None:
+def _require_complete(shape: CheckShape) -> None:
+    """Raise InvalidInput unless the check says what it is for and how large, once."""
     for name in ("provider", "model"):
         if getattr(shape, name) is None and shape.estimate is None:
             raise InvalidInput(f"{name} is needed unless an estimate is given", field=name)
@@ -85,13 +89,23 @@ def _input_tokens(shape: CheckShape) -> int | None:
     ]
     if len(given) > 1:
         raise InvalidInput(f"only one of input_tokens, text, messages may be given, not {given}")
-    if shape.text is not None:
-        return count_tokens(shape.text, shape.model or "").tokens
-    if shape.messages is not None:
-        return count_messages(shape.messages, shape.model or "").tokens
-    if shape.input_tokens is None and shape.estimate is None:
+    if not given and shape.estimate is None:
         raise InvalidInput("one of input_tokens, text, messages or estimate is needed")
-    return shape.input_tokens
+
+
+def _estimate_input(shape: CheckShape) -> TokenEstimate | None:
+    if shape.text is not None:
+        return count_tokens(shape.text, shape.model or "")
+    if shape.messages is not None:
+        return count_messages(shape.messages, shape.model or "")
+    return None
+
+
+def _text_count(estimate: TokenEstimate | None) -> TextCount | None:
+    """Give what was counted, None when some of the input was left out."""
+    if estimate is None or estimate.flags:
+        return None
+    return TextCount(estimate.counted, estimate.method)
 
 
 def _estimate_nanos(shape: CheckShape) -> int | None:

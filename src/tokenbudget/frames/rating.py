@@ -2,9 +2,9 @@
 
 It owns the layout of schedules as flat arrays and the arithmetic on columns. It refuses to decide
 anything about prices: which row applies, what it flags and what its rates are comes from the
-domain's schedules, one for each distinct (provider, model, tier, region) of the table. What is left
-for each event is to count how many changes of price lie before it and how many thresholds below its
-size, and then a few products.
+domain's schedules, one for each distinct (provider, model, tier, region, account, commitment) of
+the table, accounts as far as contracts name them. What is left for each event is to count how many
+changes of price lie before it and how many thresholds below its size, and then a few products.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Final
 
 import polars as pl
 
+from tokenbudget.domain.commitments import COMMITMENT_PREFIX
 from tokenbudget.domain.money import PICOS_PER_NANO
 from tokenbudget.domain.periods import from_micros, to_micros
-from tokenbudget.domain.price_lists import ANY_SIZE, Ladder, PriceList, PriceMatch, Schedule, Spell
+from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.domain.rating import (
     CURRENCY_PREFIX,
     FREE_WITHOUT_RATE,
@@ -28,13 +29,23 @@ from tokenbudget.domain.rating import (
     UNRATED_PREFIX,
     USAGE_INCONSISTENT,
     USAGE_UNKNOWN,
+    price_digest,
+)
+from tokenbudget.domain.schedules import (
+    ANY_SIZE,
+    Ladder,
+    PriceMatch,
+    Schedule,
+    Spell,
+    UnitRates,
 )
 from tokenbudget.domain.usage import UNITS, Basis
 
-KEY_COLUMNS: Final = ("provider", "model", "service_tier", "region")
+KEY_COLUMNS: Final = ("provider", "model", "service_tier", "region", "account", "commitment")
 REQUIRED_COLUMNS: Final = ("provider", "model", "occurred_at")
 CHARGE_COLUMNS: Final[dict[str, pl.DataType]] = {
     "price_ref": pl.String(),
+    "price_digest": pl.String(),
     "list_nanos": pl.Int64(),
     "contracted_nanos": pl.Int64(),
     "effective_nanos": pl.Int64(),
@@ -42,6 +53,7 @@ CHARGE_COLUMNS: Final[dict[str, pl.DataType]] = {
     "flags": pl.List(pl.String()),
 }
 MICROS_PER_MINUTE: Final = 60_000_000
+MICROS_PER_DAY: Final = 86_400_000_000
 SAFE_INT64: Final = 2**62
 """Sums up to here stay in Int64, larger ones are done in Int128: Int64 wraps in silence."""
 
@@ -55,19 +67,35 @@ FAULTS: Final = (
 FAULT_BITS: Final = {fault: 1 << place for place, fault in enumerate(FAULTS)}
 HARMLESS_FAULTS: Final = FAULT_BITS[INPUT_TOKENS_ABSENT]
 CELL_SHIFT: Final = 1 << len(FAULTS)
+NO_RATES: Final = UnitRates({}, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """One price that can apply: a match, or the reason why there is none (``blocked``)."""
+    """One price that can apply: a match, or the reason why there is none (``blocked``).
+
+    ``commitment`` is the id of the one that covers the usage.
+    """
 
     match: PriceMatch | None
     blocked: str | None
+    commitment: str | None
 
     @property
     def flags(self) -> tuple[str, ...]:
-        flags = self.match.flags if self.match else ()
-        return flags if self.blocked is None else (*flags, self.blocked)
+        flags = list(self.match.flags) if self.match else []
+        if self.commitment is not None:
+            flags.append(COMMITMENT_PREFIX + self.commitment)
+        return tuple(flags) if self.blocked is None else (*flags, self.blocked)
+
+    @property
+    def published(self) -> UnitRates:
+        # A blocked cell is unpriced whatever was used; its rates must not add faults of their own.
+        return NO_RATES if self.match is None or self.blocked else self.match.published
+
+    @property
+    def contracted(self) -> UnitRates:
+        return NO_RATES if self.match is None or self.blocked else self.match.contracted
 
 
 @dataclass(slots=True)
@@ -98,36 +126,38 @@ class _Layout:
     cell_of_ladder: _Level = field(default_factory=_Level)
     cells: list[_Cell] = field(default_factory=list)
 
-    def add_schedule(self, schedule: Schedule) -> None:
-        """Append the schedule as the next key."""
+    def add_schedule(self, schedule: Schedule, commitment: str | None) -> None:
+        """Append the schedule as the next key, of usage that the commitment covers."""
         self.spell_of_key.first.append(len(self.spells))
         self.spell_of_key.steps.append([to_micros(instant) for instant in schedule.instants])
         for spell in schedule.spells:
             self.spells.append(spell)
             self.first_ladder.append(len(self.cell_of_ladder.first))
             for ladder in spell.ladders:
-                self._add_ladder(ladder, schedule.absence)
+                self._add_ladder(ladder, schedule.absence, commitment)
 
-    def _add_ladder(self, ladder: Ladder, absence: str) -> None:
+    def _add_ladder(self, ladder: Ladder, absence: str, commitment: str | None) -> None:
         self.cell_of_ladder.first.append(len(self.cells))
         sizes = [size for size, _ in ladder]
         if sizes[:1] == [ANY_SIZE]:
             sizes = sizes[1:]
         else:
-            self.cells.append(_Cell(None, absence))
+            self.cells.append(_Cell(None, absence, commitment))
         self.cell_of_ladder.steps.append([size + 1 for size in sizes])
-        self.cells.extend(self._cell(match) for _, match in ladder)
+        self.cells.extend(self.cell(match, commitment) for _, match in ladder)
 
-    def _cell(self, match: PriceMatch) -> _Cell:
-        currency = match.price.currency
-        return _Cell(match, None if currency == self.currency else CURRENCY_PREFIX + currency)
+    def cell(self, match: PriceMatch, commitment: str | None) -> _Cell:
+        """Give the cell of a match, blocked when it is not in the ledger currency."""
+        is_rated = match.currency == self.currency
+        return _Cell(match, None if is_rated else CURRENCY_PREFIX + match.currency, commitment)
 
 
 def rate_frame(events: pl.DataFrame | pl.LazyFrame, price_list: PriceList) -> pl.DataFrame:
     """Give the events, in their order, with the columns of their charges appended.
 
     Needs ``provider``, ``model`` (String) and ``occurred_at`` (Datetime in UTC). Optional are
-    ``service_tier``, ``region`` and an integer column for each unit, where null is absent.
+    ``service_tier``, ``region``, ``account``, ``commitment`` (String) and an integer column for
+    each unit, where null is absent.
     CHARGE_COLUMNS are appended; amounts that are null are unpriced.
     Raises ValueError for a missing column and for times that are not in UTC.
     """
@@ -136,7 +166,7 @@ def rate_frame(events: pl.DataFrame | pl.LazyFrame, price_list: PriceList) -> pl
     if frame.is_empty():
         return frame.with_columns(**_empty_charges())
     keyed, layout = _with_keys(frame, price_list)
-    placed = _with_cells(keyed, layout)
+    placed = _with_conversions(_with_cells(keyed, layout), layout, price_list)
     classes, working = _with_classes(placed)
     charged = _with_charges(working, classes, layout)
     return frame.hstack(charged.select(CHARGE_COLUMNS.keys()))
@@ -158,6 +188,7 @@ def _empty_charges() -> dict[str, pl.Series]:
 def _with_keys(frame: pl.DataFrame, price_list: PriceList) -> tuple[pl.DataFrame, _Layout]:
     """Give what rating needs, with ``key`` (UInt32), and the layout of the keys' schedules."""
     units = [unit for unit in UNITS if unit in frame.columns]
+    frame = _with_contract_accounts(frame, price_list)
     names = [name for name in KEY_COLUMNS if name in frame.columns and not _is_blank(frame[name])]
     needed = frame.select(
         *(pl.col(name).cast(pl.String).fill_null("") for name in names),
@@ -167,16 +198,25 @@ def _with_keys(frame: pl.DataFrame, price_list: PriceList) -> tuple[pl.DataFrame
     keys = needed.select(names).unique().with_row_index("key")
     layout = _Layout(price_list.currency)
     for row in keys.iter_rows(named=True):
-        layout.add_schedule(
-            price_list.schedule(
-                row.get("provider", ""),
-                row.get("model", ""),
-                row.get("service_tier"),
-                row.get("region"),
-            )
+        schedule = price_list.schedule(
+            row.get("provider", ""),
+            row.get("model", ""),
+            row.get("service_tier"),
+            row.get("region"),
+            row.get("account"),
         )
+        layout.add_schedule(schedule, row.get("commitment") or None)
     keyed = needed.join(keys, on=names, how="left", maintain_order="left")
     return keyed.drop(names), layout
+
+
+def _with_contract_accounts(frame: pl.DataFrame, price_list: PriceList) -> pl.DataFrame:
+    """Give the frame with only those accounts that contracts name: others change no price."""
+    if "account" not in frame.columns:
+        return frame
+    account = pl.col("account").cast(pl.String)
+    named = account.is_in(sorted(price_list.contract_accounts))
+    return frame.with_columns(account=pl.when(named).then(account))
 
 
 def _is_blank(column: pl.Series) -> bool:
@@ -209,6 +249,31 @@ def _with_ladders(spelled: pl.DataFrame, layout: _Layout) -> pl.DataFrame:
     offsets = minutes.with_columns(offset=pl.Series(numbers, dtype=pl.UInt32))
     joined = timed.join(offsets, on=["spell", "minute"], how="left", maintain_order="left")
     return joined.with_columns(ladder=first + pl.col("offset").fill_null(0))
+
+
+def _with_conversions(placed: pl.DataFrame, layout: _Layout, price_list: PriceList) -> pl.DataFrame:
+    """Give the frame with cells of their own for what the quote of a day converts."""
+    foreign = [
+        number
+        for number, cell in enumerate(layout.cells)
+        if cell.match and cell.match.currency != layout.currency
+    ]
+    if not foreign:
+        return placed
+    # A quote holds for whole UTC days, so each distinct day is asked about once.
+    day = pl.col("micros") // MICROS_PER_DAY
+    dated = placed.with_columns(day=pl.when(pl.col("cell").is_in(foreign)).then(day))
+    days = dated.select("cell", "day").drop_nulls().unique()
+    converted = []
+    for number, of_day in days.iter_rows():
+        cell = layout.cells[number]
+        if cell.match is not None:
+            match = price_list.in_ledger_currency(cell.match, from_micros(of_day * MICROS_PER_DAY))
+            converted.append(len(layout.cells))
+            layout.cells.append(layout.cell(match, cell.commitment))
+    places = days.with_columns(converted=pl.Series(converted, dtype=pl.UInt32))
+    joined = dated.join(places, on=["cell", "day"], how="left", maintain_order="left")
+    return joined.with_columns(cell=pl.coalesce("converted", "cell"))
 
 
 def _with_classes(placed: pl.DataFrame) -> tuple[list[str], pl.DataFrame]:
@@ -252,15 +317,9 @@ def _lacks_input(reported: Sequence[str]) -> pl.Expr:
 
 
 def _with_charges(working: pl.DataFrame, classes: Sequence[str], layout: _Layout) -> pl.DataFrame:
-    rates = {unit: _cell_rates(unit, layout.cells) for unit in classes}
-    unrated = [
-        pl.when((pl.col(unit) > 0) & _gather(series, "cell").is_null())
-        .then(FAULT_BITS[UNRATED_PREFIX + unit])
-        .otherwise(0)
-        for unit, series in rates.items()
-        if series.null_count() and unit not in FREE_WITHOUT_RATE
-    ]
-    missing = reduce(add, unrated, pl.lit(0, dtype=pl.Int64))
+    published = [cell.published for cell in layout.cells]
+    contracted = [cell.contracted for cell in layout.cells]
+    missing = _missing_rates(classes, published)
     is_sound = pl.col("fault").is_in((0, HARMLESS_FAULTS))
     faulted = working.with_columns(
         fault=pl.when(is_sound & (missing > 0)).then(missing).otherwise(pl.col("fault"))
@@ -268,30 +327,54 @@ def _with_charges(working: pl.DataFrame, classes: Sequence[str], layout: _Layout
     coded = faulted.with_columns(code=pl.col("cell").cast(pl.Int64) * CELL_SHIFT + pl.col("fault"))
     outcomes = _outcomes(coded["code"].unique(), layout)
     joined = coded.join(outcomes, on="code", how="left", maintain_order="left")
-    nanos = pl.when(pl.col("is_priced")).then(pl.col("nanos"))
-    return _with_nanos(joined, rates, layout).with_columns(
-        list_nanos=nanos, contracted_nanos=nanos, effective_nanos=nanos
-    )
+    rated = _with_nanos(joined, "list_nanos", classes, published)
+    if contracted == published:
+        rated = rated.with_columns(contracted_nanos="list_nanos")
+    else:
+        rated = _with_nanos(rated, "contracted_nanos", classes, contracted)
+    return rated.with_columns(effective_nanos=_effective_nanos(layout.cells))
 
 
-def _cell_rates(unit: str, cells: Sequence[_Cell]) -> pl.Series:
-    # A blocked cell is unpriced whatever was used, so its rates must not add faults of their own.
-    found = [
-        cell.match.price.unit_rates.get(unit) if cell.match and not cell.blocked else 0
-        for cell in cells
-    ]
+def _missing_rates(classes: Sequence[str], published: Sequence[UnitRates]) -> pl.Expr:
+    """Give the bits of the faults of units that were used and have no rate."""
+    faults = [pl.lit(0, dtype=pl.Int64)]
+    for unit in classes:
+        rates = _cell_rates(unit, published)
+        if rates.null_count() and unit not in FREE_WITHOUT_RATE:
+            is_unrated = (pl.col(unit) > 0) & _gather(rates, "cell").is_null()
+            bit = FAULT_BITS[UNRATED_PREFIX + unit]
+            faults.append(pl.when(is_unrated).then(bit).otherwise(0))
+    return reduce(add, faults)
+
+
+def _cell_rates(unit: str, sheets: Sequence[UnitRates]) -> pl.Series:
+    found = [0 if sheet is NO_RATES else sheet.rates.get(unit) for sheet in sheets]
     return pl.Series(found, dtype=pl.Int64)
 
 
-def _with_nanos(frame: pl.DataFrame, rates: dict[str, pl.Series], layout: _Layout) -> pl.DataFrame:
-    """Give the frame with ``nanos`` (Int64), rounded half to even from sums that are exact."""
-    matches = [cell.match for cell in layout.cells]
-    numerators = [match.numerator if match else 1 for match in matches]
-    divisors = [PICOS_PER_NANO * (match.denominator if match else 1) for match in matches]
+def _effective_nanos(cells: Sequence[_Cell]) -> pl.Expr:
+    covered = [cell.commitment is not None for cell in cells]
+    contracted = pl.col("contracted_nanos")
+    if not any(covered):
+        return contracted
+    is_covered = _gather(pl.Series(covered), "cell") & contracted.is_not_null()
+    return pl.when(is_covered).then(0).otherwise(contracted)
+
+
+def _with_nanos(
+    frame: pl.DataFrame, name: str, classes: Sequence[str], sheets: Sequence[UnitRates]
+) -> pl.DataFrame:
+    """Give the frame with a column of nanos (Int64), null where the usage is unpriced.
+
+    They are rounded half to even from sums that are exact.
+    """
+    rates = {unit: _cell_rates(unit, sheets).fill_null(0) for unit in classes}
+    numerators = [sheet.numerator for sheet in sheets]
+    divisors = [PICOS_PER_NANO * sheet.denominator for sheet in sheets]
     bound = _largest_sum(frame, rates) * max(numerators)
     exact: type[pl.DataType] = pl.Int64 if 2 * max(bound, *divisors) < SAFE_INT64 else pl.Int128
     products = [
-        pl.col(unit).cast(exact) * _gather(series.fill_null(0).cast(exact), "cell")
+        pl.col(unit).cast(exact) * _gather(series.cast(exact), "cell")
         for unit, series in rates.items()
     ]
     picos = reduce(add, products, pl.lit(0, dtype=exact)) * _per_cell(numerators, exact)
@@ -302,15 +385,14 @@ def _with_nanos(frame: pl.DataFrame, rates: dict[str, pl.Series], layout: _Layou
     is_tie, is_odd = pl.col("doubled") == pl.col("divisor"), pl.col("quotient") % 2 == 1
     is_up = (pl.col("doubled") > pl.col("divisor")) | (is_tie & is_odd)
     divided = summed.with_columns(quotient=quotient).with_columns(doubled=doubled)
-    return divided.with_columns(nanos=(pl.col("quotient") + is_up).cast(pl.Int64))
+    nanos = pl.when(pl.col("is_priced")).then((pl.col("quotient") + is_up).cast(pl.Int64))
+    return divided.with_columns(nanos.alias(name))
 
 
 def _largest_sum(frame: pl.DataFrame, rates: dict[str, pl.Series]) -> int:
     """Give a figure that no sum of quantities times rates exceeds."""
     largest = _largest_quantities(frame, list(rates))
-    return sum(
-        largest[unit] * max(rate or 0 for rate in cell_rates) for unit, cell_rates in rates.items()
-    )
+    return sum(largest[unit] * max(cell_rates) for unit, cell_rates in rates.items())
 
 
 def _per_cell(values: Sequence[int], dtype: type[pl.DataType]) -> pl.Expr:
@@ -326,19 +408,21 @@ def _outcomes(codes: pl.Series, layout: _Layout) -> pl.DataFrame:
         {
             "code": codes,
             "price_ref": pl.Series([row[0] for row in rows], dtype=pl.String),
-            "is_priced": pl.Series([row[1] for row in rows], dtype=pl.Boolean),
-            "basis": pl.Series([row[2] for row in rows], dtype=pl.String),
-            "flags": pl.Series([list(row[3]) for row in rows], dtype=pl.List(pl.String)),
+            "price_digest": pl.Series([row[1] for row in rows], dtype=pl.String),
+            "is_priced": pl.Series([row[2] for row in rows], dtype=pl.Boolean),
+            "basis": pl.Series([row[3] for row in rows], dtype=pl.String),
+            "flags": pl.Series([list(row[4]) for row in rows], dtype=pl.List(pl.String)),
         }
     )
 
 
-def _outcome(cell: _Cell, fault: int) -> tuple[str | None, bool, str, tuple[str, ...]]:
+def _outcome(cell: _Cell, fault: int) -> tuple[str | None, str | None, bool, str, tuple[str, ...]]:
     price_ref = cell.match.price.price_ref if cell.match else None
+    digest = price_digest(cell.match, cell.commitment) if cell.match else None
     is_priced = cell.blocked is None and fault in (0, HARMLESS_FAULTS)
     basis = Basis.RATED if is_priced else Basis.UNPRICED
     faults = [name for name, bit in FAULT_BITS.items() if fault & bit and cell.blocked is None]
-    return price_ref, is_priced, basis.value, (*cell.flags, *faults)
+    return price_ref, digest, is_priced, basis.value, (*cell.flags, *faults)
 
 
 def _gather(values: pl.Series, places: str) -> pl.Expr:

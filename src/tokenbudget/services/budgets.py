@@ -43,6 +43,7 @@ from tokenbudget.store.tables import BudgetRow, CounterRow
 MAX_SEEDED_WINDOWS: Final = 1_000
 LATEST_USAGE: Final = timedelta(days=2)
 COUNTING_FIELDS: Final = ("selector", "split_by", "unit", "window", "timezone", "baseline")
+VALIDITY_FIELDS: Final = ("valid_from", "valid_to")
 MEASURE_INDEX: Final = {name: place for place, name in enumerate(MEASURES)}
 
 
@@ -148,7 +149,8 @@ def _apply_one(
     row = _budget_row(draft, known, recounts=recounts, now=now)
     insert_rows(session, BudgetRow, [row])
     budget = budget_of(BudgetRow.model_validate(row))
-    if recounts:
+    if recounts or set(changed_fields) & set(VALIDITY_FIELDS):
+        # Counters that are there already stay as they are.
         add_counters(session, _seeded_counters(session, budget, now))
     action = "created" if known is None else "changed"
     return BudgetChange(action, budget, changed_fields, _standing_now(session, budget, now))
@@ -214,20 +216,21 @@ def _seeded_counters(session: Session, budget: Budget, now: datetime) -> list[di
 
 
 def _windows_under_way(budget: Budget, now: datetime) -> list[Period]:
-    """Give the windows from the start of validity to the latest usage there can be."""
+    """Give the windows that count, from the start of validity to the latest usage there can be."""
     if budget.window.fixed is not None:
-        return [budget.window.fixed]
-    if budget.window.calendar is None:
-        return []
-    span = Period(min(budget.valid_from, now), now + LATEST_USAGE)
-    calendar = windows_between(budget.window.calendar, span, budget.window.timezone)
-    windows = list(islice(calendar, MAX_SEEDED_WINDOWS + 1))
+        windows = [budget.window.fixed]
+    elif budget.window.calendar is not None:
+        span = Period(min(budget.valid_from, now), now + LATEST_USAGE)
+        calendar = windows_between(budget.window.calendar, span, budget.window.timezone)
+        windows = list(islice(calendar, MAX_SEEDED_WINDOWS + 1))
+    else:
+        windows = []
     if len(windows) > MAX_SEEDED_WINDOWS:
         raise InvalidInput(
             f"budget {budget.id!r}: valid_from reaches back over more than "
             f"{MAX_SEEDED_WINDOWS} windows"
         )
-    return windows
+    return [window for window in windows if budget.counts_window(window)]
 
 
 def _spent_by_split(

@@ -10,12 +10,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
+from typing import Final
 
 from sqlmodel import Session
 
-from tokenbudget.domain.budgets import Budget, BudgetMatch, Counter, crossed_thresholds
+from tokenbudget.domain.budgets import (
+    Budget,
+    BudgetMatch,
+    Counter,
+    ThresholdOn,
+    crossed_thresholds,
+)
 from tokenbudget.domain.periods import Period
 from tokenbudget.store.budgets import (
     CounterKey,
@@ -24,6 +32,8 @@ from tokenbudget.store.budgets import (
     lock_counters,
     write_counters,
 )
+
+MAX_KEY_TEXTS: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,7 @@ class CounterBook:
         if budget is None or budget.counting_version != counter.counting_version:
             return None
         settled, held = self.before[counter.id]
-        before = replace(counter, settled=settled, held=held).measured(budget.threshold_on)
+        before = settled if budget.threshold_on is ThresholdOn.ACTUAL else settled + held
         crossed = crossed_thresholds(budget, before, counter.measured(budget.threshold_on))
         return Crossing(budget, counter, crossed) if crossed else None
 
@@ -112,6 +122,7 @@ class CounterBook:
         return {**key._asdict(), "window_end": self.wanted[key].end, "settled": 0, "held": 0}
 
 
+@lru_cache(MAX_KEY_TEXTS)
 def key_text(split: tuple[str, ...]) -> str:
     """Give the stored form of split values."""
     return json.dumps(split, ensure_ascii=False) if split else "[]"

@@ -1,6 +1,8 @@
-"""The queue before the writer.
+"""The queue before the writer: requests wait here, one thread writes them together.
 
-Requests wait here, one thread takes what is waiting and answers after the commit.
+Loop and writer take turns instead of contending for the interpreter. While the writer is idle, the
+event loop gathers as many requests as were answered last time, for a bounded time; then the writer
+starts, one commit serves all that came meanwhile, and everybody else waits for the next batch.
 
 It owns the bounds on waiting and batching. It refuses to know what the work is: ``apply`` is handed
 in.
@@ -12,7 +14,8 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from queue import SimpleQueue
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import structlog
 
@@ -34,6 +37,7 @@ class Weighted(Protocol):
 
 
 WorkT = TypeVar("WorkT", bound=Weighted)
+Submitted: TypeAlias = tuple[WorkT, asyncio.Future[AnswerT]]
 
 
 class GroupCommit(Generic[WorkT, AnswerT]):
@@ -51,10 +55,14 @@ class GroupCommit(Generic[WorkT, AnswerT]):
         self._queue_items = queue_items
         self._batch_items = batch_items
         self._batch_wait_seconds = batch_wait_milliseconds / MILLISECONDS_PER_SECOND
-        self._waiting: deque[tuple[WorkT, asyncio.Future[AnswerT]]] = deque()
+        self._waiting: deque[Submitted[WorkT, AnswerT]] = deque()
         self._waiting_items = 0
-        self._arrived = threading.Condition()
+        self._lock = threading.Lock()
         self._is_stopping = False
+        self._batches: SimpleQueue[list[Submitted[WorkT, AnswerT]]] = SimpleQueue()
+        self._has_turn_begun = False
+        self._company = 0
+        self._company_timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
@@ -66,9 +74,9 @@ class GroupCommit(Generic[WorkT, AnswerT]):
 
     def stop(self) -> None:
         """Let the writer finish what is waiting, then end it."""
-        with self._arrived:
+        with self._lock:
             self._is_stopping = True
-            self._arrived.notify()
+            self._batches.put([])
         if self._thread is not None:
             self._thread.join(STOP_TIMEOUT_SECONDS)
 
@@ -80,40 +88,93 @@ class GroupCommit(Generic[WorkT, AnswerT]):
         if self._loop is None:
             raise Unavailable("the writer has not started")
         future: asyncio.Future[AnswerT] = self._loop.create_future()
-        with self._arrived:
+        with self._lock:
             if self._is_stopping:
                 raise Unavailable("the service is stopping")
             if self._waiting and self._waiting_items + work.weight > self._queue_items:
                 raise QueueFull(f"{self._waiting_items} items are waiting to be written")
             self._waiting.append((work, future))
             self._waiting_items += work.weight
-            self._arrived.notify()
+        if self._company_timer is None:
+            self._begin_turn(self._loop)
+        elif self._has_company():
+            self._send_batch()
         return await future
 
-    def _run(self) -> None:
-        while batch := self._take():
-            outcomes = self._outcomes([work for work, _ in batch])
-            answered = [
-                (future, outcome) for (_, future), outcome in zip(batch, outcomes, strict=True)
-            ]
-            self._hand_over(answered)
+    def _begin_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Gather a batch for the writer, unless that or the writing itself is under way."""
+        if not self._has_turn_begun and self._waiting:
+            self._has_turn_begun = True
+            loop.call_soon(self._gather, loop)
 
-    def _take(self) -> list[tuple[WorkT, asyncio.Future[AnswerT]]]:
-        """Wait for work and give what is waiting, within the bound; empty means stop."""
-        with self._arrived:
-            while not self._waiting and not self._is_stopping:
-                self._arrived.wait()
-            if self._batch_wait_seconds and not self._is_stopping:
-                self._arrived.wait(self._batch_wait_seconds)
-            batch: list[tuple[WorkT, asyncio.Future[AnswerT]]] = []
-            items = 0
-            while self._waiting and (
-                not batch or items + self._waiting[0][0].weight <= self._batch_items
-            ):
-                batch.append(self._waiting.popleft())
-                items += batch[-1][0].weight
-            self._waiting_items -= items
-            return batch
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._has_company():
+            self._send_batch()
+        else:
+            self._company_timer = loop.call_later(self._batch_wait_seconds, self._send_batch)
+
+    def _has_company(self) -> bool:
+        """Tell whether to start: as many wait as last time, a batch is full, or none is awaited."""
+        return (
+            len(self._waiting) >= self._company
+            or self._waiting_items >= self._batch_items
+            or not self._batch_wait_seconds
+        )
+
+    def _send_batch(self) -> None:
+        if self._company_timer is not None:
+            self._company_timer.cancel()
+            self._company_timer = None
+        with self._lock:
+            # Once it is stopping, the writer takes what is waiting by itself.
+            if not self._is_stopping:
+                self._batches.put(self._take())
+
+    def _take(self) -> list[Submitted[WorkT, AnswerT]]:
+        """Give what is waiting, within the bound of a batch; the caller has the lock."""
+        batch: list[Submitted[WorkT, AnswerT]] = []
+        items = 0
+        while self._waiting and (
+            not batch or items + self._waiting[0][0].weight <= self._batch_items
+        ):
+            batch.append(self._waiting.popleft())
+            items += batch[-1][0].weight
+        self._waiting_items -= items
+        return batch
+
+    def _run(self) -> None:
+        while batch := self._batches.get():
+            self._write(batch)
+        while batch := self._take_last():
+            self._write(batch)
+
+    def _take_last(self) -> list[Submitted[WorkT, AnswerT]]:
+        with self._lock:
+            return self._take()
+
+    def _write(self, batch: list[Submitted[WorkT, AnswerT]]) -> None:
+        outcomes = self._outcomes([work for work, _ in batch])
+        futures = [future for _, future in batch]
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end_turn, self._loop, futures, outcomes)
+
+    def _end_turn(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        futures: Sequence[asyncio.Future[AnswerT]],
+        outcomes: Sequence[AnswerT | Exception],
+    ) -> None:
+        """Answer every caller of a batch, then begin with those that arrived meanwhile."""
+        for future, outcome in zip(futures, outcomes, strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        self._company = len(futures) + len(self._waiting)
+        self._has_turn_begun = False
+        self._begin_turn(loop)
 
     def _outcomes(self, works: list[WorkT]) -> list[AnswerT | Exception]:
         """Apply the batch.
@@ -129,18 +190,3 @@ class GroupCommit(Generic[WorkT, AnswerT]):
             if len(works) == 1:
                 return [error]
         return [self._outcomes([work])[0] for work in works]
-
-    def _hand_over(self, answered: list[tuple[asyncio.Future[AnswerT], Any]]) -> None:
-        if self._loop is None or self._loop.is_closed():
-            return
-        self._loop.call_soon_threadsafe(_resolve, answered)
-
-
-def _resolve(answered: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, outcome in answered:
-        if future.done():
-            continue
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)

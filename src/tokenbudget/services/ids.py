@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 from tokenbudget.domain.periods import to_micros
 
@@ -23,4 +22,5 @@ def new_id(now: datetime) -> str:
     noise = secrets.randbits(RANDOM_BITS)
     high = (milliseconds << 16) | (VERSION << 12) | (noise >> 62)
     low = (VARIANT << 62) | (noise & ((1 << 62) - 1))
-    return str(UUID(int=(high << 64) | low))
+    digits = f"{high:016x}{low:016x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

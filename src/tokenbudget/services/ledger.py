@@ -9,15 +9,17 @@ memory while the counters are locked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from tokenbudget.domain.errors import TokenbudgetError
 from tokenbudget.services.alerts import raise_alerts
+from tokenbudget.services.commitments import DaySharing, ShareDay, ShareDesk
 from tokenbudget.services.counting import CounterBook
 from tokenbudget.services.holds import (
     ExtendHold,
@@ -32,8 +34,8 @@ from tokenbudget.services.rulebook import Rulebook, RulebookShelf
 from tokenbudget.services.usage import RecordAnswer, Recorder, RecordUsage
 from tokenbudget.store.db import Database
 
-Work: TypeAlias = RecordUsage | CheckQuota | ReleaseHold | ExtendHold
-Answer: TypeAlias = RecordAnswer | dict[str, Any] | HoldView | TokenbudgetError
+Work: TypeAlias = RecordUsage | CheckQuota | ReleaseHold | ExtendHold | ShareDay
+Answer: TypeAlias = RecordAnswer | dict[str, Any] | HoldView | DaySharing | TokenbudgetError
 
 
 @dataclass(slots=True)
@@ -53,15 +55,25 @@ class Ledger:
 
         Raises Unavailable when the database cannot answer; then nothing of the batch was done.
         """
+        try:
+            return self._apply_once(works)
+        except IntegrityError:
+            # Another worker has just answered a check of the same key; its answer is found now.
+            return self._apply_once(works)
+
+    def _apply_once(self, works: Sequence[Work]) -> list[Answer]:
         now = self.clock()
+        is_committed = False
         try:
             with self.database.transaction() as session:
                 rules = self.shelf.consult(session, now=now)
                 self.memory.follow(rules)
-                return Batch(self, session, rules, now).apply(works)
-        except BaseException:
-            self.memory.forget()
-            raise
+                answers = Batch(self, session, rules, now).apply(works)
+            is_committed = True
+        finally:
+            if not is_committed:
+                self.memory.forget()
+        return answers
 
 
 class Batch:
@@ -75,6 +87,7 @@ class Batch:
         self.recorder = Recorder(session, rules, ledger.memory, now)
         self.hold_desk = HoldDesk(session, ledger.terms.holds, now)
         self.check_desk = CheckDesk(session, rules, ledger.memory, ledger.terms, now)
+        self.share_desk = ShareDesk(session, rules, ledger.memory, now)
 
     def apply(self, works: Sequence[Work]) -> list[Answer]:
         """Record usage, end holds, then decide checks against what is left.
@@ -86,24 +99,24 @@ class Batch:
         changes = [work for work in works if isinstance(work, ReleaseHold | ExtendHold)]
         self.recorder.append(records)
         self.recorder.aim(self.book)
+        days = [work for work in works if isinstance(work, ShareDay)]
+        self.share_desk.prepare(days, self.book)
         pending = self.check_desk.prepare(checks, self.book)
         self.book.want_ids(self.hold_desk.lock(named_holds(self.recorder.postings, changes)))
         self.book.lock()
         for posting in self.recorder.postings:
             self.hold_desk.settle(posting, self.book)
+        self.share_desk.settle(self.book)
         self.hold_desk.expire(self.book)
         changed = iter([self._change(work) for work in changes])
         decided = iter([self.check_desk.decide(item, self.book) for item in pending])
-        tallies = iter(self.recorder.tallies)
         self._write()
-        return [
-            next(tallies).answer()
-            if isinstance(work, RecordUsage)
-            else next(decided)
-            if isinstance(work, CheckQuota)
-            else next(changed)
-            for work in works
-        ]
+        answers: dict[type[Work], Iterator[Answer]] = {
+            RecordUsage: (tally.answer() for tally in self.recorder.tallies),
+            CheckQuota: decided,
+            ShareDay: iter(self.share_desk.answers),
+        }
+        return [next(answers.get(type(work), changed)) for work in works]
 
     def _change(self, work: ReleaseHold | ExtendHold) -> Answer:
         if isinstance(work, ReleaseHold):
@@ -115,4 +128,5 @@ class Batch:
         self.check_desk.write()
         self.hold_desk.write()
         self.recorder.write_rollups()
+        self.share_desk.write()
         raise_alerts(self.session, crossings, currency=self.terms.currency, now=self.now)

@@ -9,14 +9,20 @@ rolled back.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 
 from sqlmodel import Session
 
-from tokenbudget.domain.allocation import CallFacts, DimensionSet, allocate
+from tokenbudget.domain.allocation import (
+    TAG_DIMENSIONS,
+    CallFacts,
+    DimensionSet,
+    allocate,
+    kept_tags,
+)
 from tokenbudget.domain.budgets import BudgetMatch
 from tokenbudget.services.rulebook import Rulebook
 from tokenbudget.store.budgets import CounterKey
@@ -39,7 +45,6 @@ class Placement:
     """The dimensions of some usage; ``dimension_set_id`` is 0 until they are stored."""
 
     dimensions: DimensionSet
-    kept_tags: Mapping[str, str]
     matches: tuple[BudgetMatch, ...]
     dimension_set_id: int = 0
 
@@ -65,6 +70,10 @@ class Memory:
     price_list_ids: dict[str, int] = field(default_factory=dict)
     counter_ids: dict[CounterKey, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Roll up every dimension, whatever the settings say."""
+        self.unrolled_tags = frozenset(self.unrolled_tags) - frozenset(TAG_DIMENSIONS)
+
     def forget(self) -> None:
         """Drop everything: the transaction that gave out some of these ids was rolled back."""
         self.placements.clear()
@@ -80,34 +89,44 @@ class Memory:
             self.rules_number = rules.number
             self.placements.clear()
             self.placements_by_id.clear()
-        if len(self.placements) > MAX_REMEMBERED or len(self.counter_ids) > MAX_REMEMBERED:
-            self.placements.clear()
-            self.counter_ids.clear()
+        growing: tuple[Sized, ...] = (
+            self.placements,
+            self.placements_by_id,
+            self.source_ids,
+            self.counter_ids,
+        )
+        if any(len(known) > MAX_REMEMBERED for known in growing):
+            self.forget()
 
     def place(
         self, call: CallFacts, tags: Mapping[str, str], caller: Caller, rules: Rulebook
     ) -> Placement:
-        """Give where a call with these tags counts."""
-        key = (caller.key_id, call, frozenset(tags.items()))
+        """Give where a call with these tags counts; tags that are not rolled up do not matter."""
+        rolled = frozenset(tag for tag in tags.items() if tag[0] not in self.unrolled_tags)
+        key = (caller.key_id, call, rolled)
         placement = self.placements.get(key)
         if placement is None:
-            dimensions, kept_tags = allocate(
+            dimensions = allocate(
                 call,
                 tags,
                 pinned=caller.pinned_tags,
                 feature_teams=rules.feature_teams,
                 unrolled=self.unrolled_tags,
             )
-            placement = Placement(dimensions, kept_tags, rules.index.match(dimensions))
+            placement = Placement(dimensions, rules.index.match(dimensions))
             self.placements[key] = placement
         return placement
+
+    def kept_tags(self, tags: Mapping[str, str], caller: Caller) -> dict[str, str]:
+        """Give the tags that stay on the usage of this call alone."""
+        return kept_tags(tags, pinned=caller.pinned_tags, unrolled=self.unrolled_tags)
 
     def recall(self, session: Session, dimension_set_ids: Collection[int], rules: Rulebook) -> None:
         """Make sure that the placements stored under these ids are in ``placements_by_id``."""
         missing = [row_id for row_id in dimension_set_ids if row_id not in self.placements_by_id]
         for row_id, dimensions in find_dimension_sets(session, missing).items():
             matches = rules.index.match(dimensions)
-            self.placements_by_id[row_id] = Placement(dimensions, {}, matches, row_id)
+            self.placements_by_id[row_id] = Placement(dimensions, matches, row_id)
 
     def store_placements(self, session: Session, placements: Iterable[Placement]) -> None:
         """Store the dimension sets that have no id yet and note the ids."""

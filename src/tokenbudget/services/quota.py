@@ -134,7 +134,14 @@ class CheckDesk:
         tier = request.service_tier or STANDARD_TIER
         call = CallFacts(request.provider, request.model, None, tier)
         placement = self.memory.place(call, request.tags, work.caller, self.rules)
-        facts = RatingFacts(request.provider, request.model, self.now, request.service_tier)
+        covering = self.rules.price_list.find_commitment(placement.dimensions, self.now)
+        facts = RatingFacts(
+            request.provider,
+            request.model,
+            self.now,
+            request.service_tier,
+            commitment=covering.id if covering else None,
+        )
         output_tokens, notices = self._output_bound(request)
         input_tokens = request.input_tokens or 0
         return Pending(
@@ -213,35 +220,41 @@ class CheckDesk:
     ) -> Decision:
         request = pending.work.request
         is_bounded = request.max_output_tokens is not None or request.estimate_nanos is None
-        decision = Decision(
+        hold_id, expires_at = None, None
+        if not request.dry_run:
+            hold_id, expires_at = self._hold(pending, accounts)
+        return Decision(
             outcome=outcome,
             demand=pending.demand,
             max_output_tokens=pending.output_tokens if is_bounded else None,
             model=request.model,
+            hold_id=hold_id,
+            expires_at=expires_at,
+            binding=binding_of(verdict.binding) if verdict.binding else None,
             warnings=(*pending.notices, *verdict.warnings, *_unpriced_notice(pending.demand)),
         )
-        if not request.dry_run:
-            decision = self._hold(pending, accounts, decision)
-        binding = verdict.binding
-        return decision if binding is None else replace(decision, binding=binding_of(binding))
 
-    def _hold(self, pending: Pending, accounts: list[Account], decision: Decision) -> Decision:
+    def _hold(self, pending: Pending, accounts: list[Account]) -> tuple[str, datetime]:
+        """Set the demand aside and give the id of the hold and when it ends."""
         terms = self.terms.holds
-        ttl = min(pending.work.request.ttl or terms.usual, terms.longest)
+        expires_at = self.now + min(pending.work.request.ttl or terms.usual, terms.longest)
         hold_id = new_id(self.now)
+        count = pending.work.request.text_count
         self.hold_rows.append(
             {
                 "id": hold_id,
                 "created_at": self.now,
-                "expires_at": self.now + ttl,
+                "expires_at": expires_at,
                 "state": "held",
                 "provider": pending.facts.provider,
                 "model": pending.facts.model,
                 "estimate_nanos": pending.demand.nanos,
+                "counted_tokens": count.tokens if count else None,
+                "counting_method": count.method if count else None,
                 "grants": grant(pending.demand, accounts),
             }
         )
-        return replace(decision, hold_id=hold_id, expires_at=self.now + ttl)
+        return hold_id, expires_at
 
     def _remember(self, key: tuple[str, str], digest: str, answer: dict[str, Any]) -> None:
         self.stored[key] = (digest, answer)

@@ -20,6 +20,7 @@ from tokenbudget.store.audit import (
     sum_charges,
     sum_open_holds,
     sum_rollups_by_dimension_set,
+    sum_shares,
     sum_transfers,
 )
 from tokenbudget.store.db import Database
@@ -47,8 +48,10 @@ def selfcheck(database: Database) -> list[Finding]:
     with database.reading() as session:
         counters = list_all_counters(session)
         return [
-            _rollups_equal_charges(session, QUARTER_HOUR_SECONDS, "quarter-hour rollups = charges"),
-            _rollups_equal_charges(session, DAY_SECONDS, "daily rollups = charges"),
+            _rollups_equal_charges(
+                session, QUARTER_HOUR_SECONDS, "quarter-hour rollups = charges + shares"
+            ),
+            _rollups_equal_charges(session, DAY_SECONDS, "daily rollups = charges + shares"),
             _settled_equals_charges(session, counters),
             _held_equals_holds(session, counters),
             _held_is_not_negative(counters),
@@ -58,10 +61,13 @@ def selfcheck(database: Database) -> list[Finding]:
 
 def _rollups_equal_charges(session: Session, grain_seconds: int, rule: str) -> Finding:
     charged = sum_charges(session)
+    for dimension_set_id, nanos in sum_shares(session).items():
+        effective_nanos, input_tokens = charged.get(dimension_set_id, (0, 0))
+        charged[dimension_set_id] = (effective_nanos + nanos, input_tokens)
     rolled = sum_rollups_by_dimension_set(session, grain_seconds)
     keys = sorted(charged.keys() | rolled.keys())
     broken = [
-        f"dimension set {key}: rollups {rolled.get(key)}, charges {charged.get(key)}"
+        f"dimension set {key}: rollups {rolled.get(key)}, charges and shares {charged.get(key)}"
         for key in keys
         if rolled.get(key, (0, 0)) != charged.get(key, (0, 0))
     ]
@@ -73,7 +79,8 @@ def _settled_equals_charges(session: Session, counters: list[tuple[Counter, int]
     transfers = sum_transfers(session)
     by_window: dict[tuple[str, int, Period], list[tuple[Counter, int]]] = defaultdict(list)
     for counter, baseline in counters:
-        if (counter.budget_id, counter.counting_version) in budgets:
+        budget = budgets.get((counter.budget_id, counter.counting_version))
+        if budget is not None and budget.counts_window(counter.period):
             window = (counter.budget_id, counter.counting_version, counter.period)
             by_window[window].append((counter, baseline))
     broken = []

@@ -15,16 +15,16 @@ from typing import Any, Final
 
 from sqlmodel import Session
 
-from tokenbudget.domain.allocation import CallFacts
+from tokenbudget.domain.allocation import CallFacts, DimensionSet
 from tokenbudget.domain.budgets import BudgetMatch, Unit
 from tokenbudget.domain.periods import from_micros, to_micros
 from tokenbudget.domain.rating import Charge, RatingFacts, rate
 from tokenbudget.domain.rollups import DAY_SECONDS, MEASURES, QUARTER_HOUR_SECONDS
-from tokenbudget.domain.usage import Basis, UsageEvent
+from tokenbudget.domain.usage import COMMON_UNITS, Basis, UsageEvent
 from tokenbudget.formats.events import ParsedItem, Rejection
 from tokenbudget.services.counting import CounterBook
 from tokenbudget.services.placement import Caller, Memory, Placement
-from tokenbudget.services.price_rows import price_digest, price_row_of
+from tokenbudget.services.price_rows import price_row_of
 from tokenbudget.services.rulebook import Rulebook
 from tokenbudget.store.budgets import CounterKey
 from tokenbudget.store.ledger import (
@@ -41,15 +41,6 @@ from tokenbudget.store.tables import ChargeRow, UsageRow
 MICROS_PER_SECOND: Final = 1_000_000
 STANDARD_TIER: Final = "standard"
 GATEWAY_CACHE_FLAG: Final = "gateway_cache_hit"
-USAGE_UNITS: Final = (
-    "input_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +77,7 @@ class Candidate:
     index: int
     event: UsageEvent
     placement: Placement
+    kept_tags: Mapping[str, str]
     usage_id: int = 0
 
 
@@ -187,7 +179,7 @@ class Recorder:
             present = days.get(key)
             days[key] = amounts if present is None else _add(present, amounts)
         rows = [
-            _rollup_row(grain, key, amounts)
+            rollup_row(grain, key, amounts)
             for grain, sums in ((QUARTER_HOUR_SECONDS, quarters), (DAY_SECONDS, days))
             for key, amounts in sums.items()
         ]
@@ -201,7 +193,8 @@ class Recorder:
                     self.tallies[number].rejected.append(item)
                     continue
                 placement = self.memory.place(_call_of(item), item.tags, work.caller, self.rules)
-                candidates.append(Candidate(number, index, item, placement))
+                kept_tags = self.memory.kept_tags(item.tags, work.caller)
+                candidates.append(Candidate(number, index, item, placement, kept_tags))
         return candidates
 
     def _append_revision(self, revision: int, candidates: list[Candidate]) -> None:
@@ -277,11 +270,14 @@ class Recorder:
 
     def _charge(self, admitted: Sequence[Candidate]) -> None:
         """Rate what was admitted, store the charges and note the postings."""
-        charges = [_rate_event(item.event, self.rules) for item in admitted]
+        charges = [
+            _rate_event(item.event, item.placement.dimensions, self.rules) for item in admitted
+        ]
         rows = {}
         for charge in charges:
-            if charge.match is not None and price_digest(charge.match) not in rows:
-                rows[price_digest(charge.match)] = price_row_of(charge.match, self.now)
+            digest = charge.price_digest
+            if charge.match is not None and digest is not None and digest not in rows:
+                rows[digest] = price_row_of(charge.match, self.now, commitment=charge.commitment)
         self.memory.store_price_rows(self.session, rows)
         price_list_id = self.memory.price_list_id(
             self.session, self.rules.price_list.version, now=self.now
@@ -297,7 +293,7 @@ class Recorder:
 
     def _posting_of(self, item: Candidate, charge: Charge) -> Posting:
         event = item.event
-        digest = price_digest(charge.match) if charge.match is not None else None
+        digest = charge.price_digest
         return Posting(
             usage_id=item.usage_id,
             sequence=0,
@@ -332,7 +328,7 @@ class Recorder:
     def _usage_row(self, item: Candidate) -> dict[str, Any]:
         event = item.event
         quantities = event.quantities or {}
-        others = {unit: count for unit, count in quantities.items() if unit not in USAGE_UNITS}
+        others = {unit: count for unit, count in quantities.items() if unit not in COMMON_UNITS}
         return {
             "id": item.usage_id,
             "source_id": self.memory.source_ids[event.source],
@@ -342,7 +338,7 @@ class Recorder:
             "occurred_at": event.occurred_at,
             "recorded_at": self.now,
             "dimension_set_id": item.placement.dimension_set_id,
-            **{unit: quantities.get(unit) for unit in USAGE_UNITS},
+            **{unit: quantities.get(unit) for unit in COMMON_UNITS},
             "other_units": others or None,
             "attempt": event.attempt,
             "operation_ref": event.operation_ref,
@@ -354,7 +350,7 @@ class Recorder:
             "cache_hit": event.cache_hit or None,
             "hold_id": event.hold_id,
             "reported_nanos": event.reported_nanos,
-            "extra_tags": dict(item.placement.kept_tags) or None,
+            "extra_tags": item.kept_tags or None,
             "flags": ",".join(event.flags) or None,
         }
 
@@ -376,11 +372,13 @@ def _call_of(event: UsageEvent) -> CallFacts:
     )
 
 
-def _rate_event(event: UsageEvent, rules: Rulebook) -> Charge:
-    """Give the charge of an event.
+def _rate_event(event: UsageEvent, dimensions: DimensionSet, rules: Rulebook) -> Charge:
+    """Give the charge of an event that counts under these dimensions.
 
-    Rated, or nothing at all when the gateway answered from its own cache.
+    Rated, or nothing at all when the gateway answered from its own cache, which uses no capacity
+    that was committed to either.
     """
+    commitment = rules.price_list.find_commitment(dimensions, event.occurred_at)
     facts = RatingFacts(
         event.provider,
         event.model,
@@ -388,6 +386,7 @@ def _rate_event(event: UsageEvent, rules: Rulebook) -> Charge:
         event.service_tier,
         event.region,
         event.account,
+        None if commitment is None or event.cache_hit else commitment.id,
     )
     charge = rate(event.quantities, facts, rules.price_list)
     if event.cache_hit:
@@ -401,7 +400,7 @@ def _rate_event(event: UsageEvent, rules: Rulebook) -> Charge:
 def _reversal_of(
     usage: UsageRow, charge: ChargeRow, placement: Placement, usage_id: int
 ) -> Posting:
-    quantities = {unit: getattr(usage, unit) or 0 for unit in USAGE_UNITS}
+    quantities = {unit: getattr(usage, unit) or 0 for unit in COMMON_UNITS}
     quantities.update(usage.other_units or {})
     stood = Charge(
         Basis(charge.basis),
@@ -473,7 +472,11 @@ def _add(left: Sequence[int], right: Sequence[int]) -> list[int]:
     return [a + b for a, b in zip(left, right, strict=True)]
 
 
-def _rollup_row(grain: int, key: tuple[int, int, int], amounts: Sequence[int]) -> dict[str, Any]:
+def rollup_row(grain: int, key: tuple[int, int, int], amounts: Sequence[int]) -> dict[str, Any]:
+    """Give the row that adds amounts (in the order of MEASURES) to a rollup.
+
+    The key is (start in seconds, dimension set id, price row id).
+    """
     second, dimension_set_id, price_row_id = key
     return {
         "grain_seconds": grain,

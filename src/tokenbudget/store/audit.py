@@ -15,6 +15,7 @@ from tokenbudget.domain.periods import Period
 from tokenbudget.store.db import table_of
 from tokenbudget.store.tables import (
     ChargeRow,
+    CommitmentShareRow,
     CounterRow,
     CounterTransferRow,
     HoldResolutionRow,
@@ -42,6 +43,15 @@ def sum_charges(session: Session) -> Sums:
         .group_by(usage.c.dimension_set_id)
     )
     return _sums(session, statement)
+
+
+def sum_shares(session: Session) -> dict[int, int]:
+    """Give the shares of commitments in nanos by dimension set."""
+    table = table_of(CommitmentShareRow)
+    nanos = sa.cast(sa.func.sum(table.c.nanos), sa.BigInteger)
+    statement = sa.select(table.c.dimension_set_id, nanos).group_by(table.c.dimension_set_id)
+    rows = session.connection().execute(statement)
+    return {dimension_set_id: int(total) for dimension_set_id, total in rows}
 
 
 def sum_rollups_by_dimension_set(session: Session, grain_seconds: int) -> Sums:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from tokenbudget.domain.budgets import Counter
-from tokenbudget.domain.periods import Period
+from tokenbudget.domain.periods import Period, from_micros
 from tokenbudget.store.db import (
     ROWS_PER_STATEMENT,
     insert_new_rows,
@@ -21,6 +22,7 @@ from tokenbudget.store.db import (
     is_sqlite,
     table_of,
 )
+from tokenbudget.store.prepared import Prepared, among
 from tokenbudget.store.tables import (
     BudgetRow,
     CheckAnswerRow,
@@ -34,6 +36,47 @@ from tokenbudget.store.tables import (
 
 RULES_LOCK = 0x70B1
 EXPIRED_HOLDS_PER_BATCH = 1_000
+MAX_PERIODS = 4_096
+
+COUNTER = table_of(CounterRow)
+HOLD = table_of(HoldRow)
+RULES_NUMBER = Prepared(lambda _: sa.select(table_of(RulesVersionRow).c.number))
+# SQLite ignores FOR UPDATE: the transaction already holds the write lock.
+LOCKED_COUNTERS = Prepared(
+    lambda dialect_name: (
+        sa.select(
+            COUNTER.c.id,
+            COUNTER.c.budget_id,
+            COUNTER.c.counting_version,
+            COUNTER.c.split_key,
+            COUNTER.c.window_start,
+            COUNTER.c.window_end,
+            COUNTER.c.settled,
+            COUNTER.c.held,
+        )
+        .where(among(COUNTER.c.id, "ids", dialect_name))
+        .order_by(COUNTER.c.id)
+        .with_for_update()
+    )
+)
+WRITTEN_COUNTER = Prepared(
+    lambda _: (
+        sa.update(COUNTER)
+        .where(COUNTER.c.id == sa.bindparam("counter_id"))
+        .values(settled=sa.bindparam("new_settled"), held=sa.bindparam("new_held"))
+    )
+)
+# The state is spelt out, since an index of open holds only serves a query that says so.
+EXPIRED_HOLDS = Prepared(
+    lambda _: (
+        sa.select(HOLD.c.id)
+        .where(HOLD.c.state == sa.literal_column("'held'"))
+        .where(HOLD.c.expires_at < sa.bindparam("before"))
+        .order_by(HOLD.c.expires_at)
+        .limit(EXPIRED_HOLDS_PER_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+)
 
 
 class CounterKey(NamedTuple):
@@ -57,8 +100,16 @@ def share_rules(session: Session) -> int:
 
 def rules_number(session: Session) -> int:
     """Give the number of the rules in force."""
-    number = session.connection().execute(sa.select(table_of(RulesVersionRow).c.number)).scalar()
-    return int(number or 0)
+    return int(RULES_NUMBER.run(session).scalar() or 0)
+
+
+def shut_out_batches(session: Session) -> None:
+    """Wait until the batches in flight are through and let none begin before this one ends.
+
+    On SQLite the transaction's write lock has done so already.
+    """
+    if not is_sqlite(session):
+        session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock(RULES_LOCK)))
 
 
 def change_rules(session: Session) -> None:
@@ -66,8 +117,7 @@ def change_rules(session: Session) -> None:
 
     Every worker reloads them.
     """
-    if not is_sqlite(session):
-        session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock(RULES_LOCK)))
+    shut_out_batches(session)
     insert_new_rows(session, RulesVersionRow, [{"id": 1, "number": 0}])
     table = table_of(RulesVersionRow)
     session.connection().execute(sa.update(table).values(number=table.c.number + 1))
@@ -135,24 +185,35 @@ def find_counter_ids(session: Session, keys: Collection[CounterKey]) -> dict[Cou
 
 def lock_counters(session: Session, counter_ids: Iterable[int]) -> dict[int, Counter]:
     """Give the counters by id, locked in order of id until the transaction ends."""
-    table = table_of(CounterRow)
-    ordered = sorted(counter_ids)
-    locked: dict[int, Counter] = {}
-    for start in range(0, len(ordered), ROWS_PER_STATEMENT):
-        chunk = ordered[start : start + ROWS_PER_STATEMENT]
-        statement = sa.select(table).where(table.c.id.in_(chunk)).order_by(table.c.id)
-        # SQLite ignores FOR UPDATE: the transaction already holds the write lock.
-        for row in session.connection().execute(statement.with_for_update()):
-            locked[row.id] = Counter(
-                id=row.id,
-                budget_id=row.budget_id,
-                counting_version=row.counting_version,
-                split_key=row.split_key,
-                period=Period(row.window_start, row.window_end),
-                settled=row.settled,
-                held=row.held,
-            )
-    return locked
+    ids = sorted(counter_ids)
+    if not ids:
+        return {}
+    return {
+        counter_id: Counter(
+            id=counter_id,
+            budget_id=budget_id,
+            counting_version=counting_version,
+            split_key=split_key,
+            period=_period_of(start_micros, end_micros),
+            settled=settled,
+            held=held,
+        )
+        for (
+            counter_id,
+            budget_id,
+            counting_version,
+            split_key,
+            start_micros,
+            end_micros,
+            settled,
+            held,
+        ) in LOCKED_COUNTERS.run(session, {"ids": ids})
+    }
+
+
+@lru_cache(MAX_PERIODS)
+def _period_of(start_micros: int, end_micros: int) -> Period:
+    return Period(from_micros(start_micros), from_micros(end_micros))
 
 
 def write_counters(session: Session, counters: Iterable[Counter]) -> None:
@@ -161,15 +222,8 @@ def write_counters(session: Session, counters: Iterable[Counter]) -> None:
         {"counter_id": counter.id, "new_settled": counter.settled, "new_held": counter.held}
         for counter in sorted(counters, key=lambda counter: counter.id)
     ]
-    if not rows:
-        return
-    table = table_of(CounterRow)
-    statement = (
-        sa.update(table)
-        .where(table.c.id == sa.bindparam("counter_id"))
-        .values(settled=sa.bindparam("new_settled"), held=sa.bindparam("new_held"))
-    )
-    session.connection().execute(statement, rows)
+    if rows:
+        WRITTEN_COUNTER.run_many(session, rows)
 
 
 def add_transfers(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -215,13 +269,8 @@ def lock_expired_holds(session: Session, before: datetime) -> list[HoldRow]:
 
     Those another worker is resolving are passed over.
     """
-    statement = (
-        select(HoldRow)
-        .where(HoldRow.state == "held", col(HoldRow.expires_at) < before)
-        .order_by(col(HoldRow.expires_at))
-        .limit(EXPIRED_HOLDS_PER_BATCH)
-    )
-    return list(session.exec(statement.with_for_update(skip_locked=True)))
+    ids = [hold_id for (hold_id,) in EXPIRED_HOLDS.run(session, {"before": before})]
+    return list(lock_holds(session, ids).values())
 
 
 def resolve_holds(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -8,14 +8,14 @@ true until it commits. ``reading()`` gives one consistent snapshot and is always
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect, make_url
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.types import TypeDecorator
@@ -23,13 +23,23 @@ from sqlmodel import Session, SQLModel
 
 from tokenbudget.domain.errors import ConfigurationError, InvalidInput, Unavailable
 from tokenbudget.domain.periods import from_micros, to_micros
+from tokenbudget.store.prepared import Row, insert_of_new, insert_or_add, plain_insert
 
 SQLITE_BUSY_MILLISECONDS = 15_000
 SQLITE_CACHE_KIBIBYTES = 64 * 1024
+SQLITE_CHECKPOINT_PAGES = 4_000
 POOL_SIZE = 10
 POOL_OVERFLOW = 20
 LOCK_MODE = "tokenbudget_lock_mode"
 ROWS_PER_STATEMENT = 1_000
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -85,6 +95,8 @@ class Database:
             poolclass=sa.pool.QueuePool,
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW,
+            json_serializer=_json_text,
+            json_deserializer=msgspec.json.decode,
         )
 
         def prepare(dbapi_connection: Any, _record: object) -> None:
@@ -95,6 +107,7 @@ class Database:
                 f"synchronous={synchronous}",
                 "foreign_keys=ON",
                 f"cache_size=-{SQLITE_CACHE_KIBIBYTES}",
+                f"wal_autocheckpoint={SQLITE_CHECKPOINT_PAGES}",
                 "temp_store=MEMORY",
             ):
                 dbapi_connection.execute(f"PRAGMA {pragma}")
@@ -118,6 +131,10 @@ class Database:
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW,
             pool_pre_ping=True,
+            # Prepared statements give their parameters by place.
+            paramstyle="format",
+            json_serializer=_json_text,
+            json_deserializer=msgspec.json.decode,
             connect_args={"connect_timeout": 5, "options": "-c timezone=UTC"},
         )
 
@@ -189,45 +206,27 @@ def is_sqlite(session: Session) -> bool:
     return session.connection().dialect.name == "sqlite"
 
 
-def insert_rows(
-    session: Session, model: type[SQLModel], rows: Sequence[Mapping[str, object]]
-) -> None:
-    """Insert the rows in the order given."""
+def insert_rows(session: Session, model: type[SQLModel], rows: Sequence[Row]) -> None:
+    """Insert the rows in the order given; all name the same columns."""
     if rows:
-        session.connection().execute(sa.insert(table_of(model)), rows)
+        plain_insert(table_of(model), tuple(rows[0])).run_many(session, rows)
 
 
-def insert_new_rows(
-    session: Session, model: type[SQLModel], rows: Sequence[Mapping[str, object]]
-) -> int:
+def insert_new_rows(session: Session, model: type[SQLModel], rows: Sequence[Row]) -> int:
     """Insert the rows that break no unique rule and give how many there were."""
-    if not rows:
-        return 0
-    statement = _dialect_insert(session, table_of(model)).on_conflict_do_nothing()
-    return session.connection().execute(statement, rows).rowcount
+    return insert_of_new(table_of(model), tuple(rows[0])).run_many(session, rows) if rows else 0
 
 
 def add_to_rows(
-    session: Session,
-    model: type[SQLModel],
-    rows: Sequence[Mapping[str, object]],
-    *,
-    added: Sequence[str],
+    session: Session, model: type[SQLModel], rows: Sequence[Row], *, added: tuple[str, ...]
 ) -> None:
     """Insert rows, or add their ``added`` columns to the row that has the same primary key."""
-    if not rows:
-        return
-    table = table_of(model)
-    statement = _dialect_insert(session, table)
-    statement = statement.on_conflict_do_update(
-        index_elements=list(table.primary_key.columns),
-        set_={name: table.c[name] + statement.excluded[name] for name in added},
-    )
-    session.connection().execute(statement, rows)
+    if rows:
+        insert_or_add(table_of(model), tuple(rows[0]), added).run_many(session, rows)
 
 
-def _dialect_insert(session: Session, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    return sqlite.insert(table) if is_sqlite(session) else postgresql.insert(table)
+def _json_text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _require_writable(path: Path) -> None:

@@ -147,14 +147,17 @@ def append_charges(session: Session, rows: Sequence[Row]) -> None:
 def list_charged_usage(
     session: Session, usage_ids: Sequence[int]
 ) -> list[tuple[UsageRow, ChargeRow]]:
-    """Give usage with the charge that stands for it (sequence 0), by usage id."""
+    """Give usage with the charge that stands for it, by usage id.
+
+    That is the last one that takes nothing back.
+    """
     statement = (
         select(UsageRow, ChargeRow)
         .join(ChargeRow, col(ChargeRow.usage_id) == col(UsageRow.id))
-        .where(col(UsageRow.id).in_(usage_ids), ChargeRow.sequence == 0)
-        .order_by(col(UsageRow.id))
+        .where(col(UsageRow.id).in_(usage_ids), col(ChargeRow.reverses_usage_id).is_(None))
+        .order_by(col(UsageRow.id), col(ChargeRow.sequence))
     )
-    return list(session.exec(statement))
+    return list({usage.id: (usage, charge) for usage, charge in session.exec(statement)}.values())
 
 
 def add_rollups(session: Session, rows: Sequence[Row]) -> None:

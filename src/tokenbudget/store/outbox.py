@@ -91,7 +91,7 @@ def take_lease(
     statement = (
         sa.update(table)
         .where(table.c.name == name)
-        .where(sa.or_(table.c.holder == holder, table.c.expires_at < now))
+        .where(sa.or_(table.c.holder == holder, table.c.expires_at <= now))
         .values(holder=holder, expires_at=expires_at)
     )
     return session.connection().execute(statement).rowcount == 1

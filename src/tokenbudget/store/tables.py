@@ -15,16 +15,17 @@ from sqlmodel import Field, SQLModel
 
 from tokenbudget.store.db import Nanos, UtcDateTime
 
-SQLModel.metadata.naming_convention = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
+# Whoever imports this module knows every table there is.
+from tokenbudget.store.price_tables import PriceListRow as PriceListRow
+from tokenbudget.store.price_tables import PriceRow as PriceRow
+from tokenbudget.store.price_tables import RerateDeltaRow as RerateDeltaRow
+from tokenbudget.store.price_tables import ReratePartRow as ReratePartRow
+from tokenbudget.store.price_tables import RerateRow as RerateRow
 
 # SQLite only lets a column of type INTEGER stand for the row id itself.
 BigId = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+IS_REVISED = "reverses_usage_id <> usage_id"
+IS_UNPRICED = "effective_nanos IS NULL AND reverses_usage_id IS NULL"
 
 
 class SourceRow(SQLModel, table=True):
@@ -105,11 +106,27 @@ class ChargeRow(SQLModel, table=True):
 
     Amounts are NULL when the usage is unpriced.
 
-    ``reverses_usage_id`` names the earlier revision whose charge this one takes back.
+    ``reverses_usage_id`` names the usage whose charge this one takes back: an earlier revision, or,
+    when ``rerate_id`` says that the usage was rated again, the usage itself. The charge that stands
+    is the last one that takes nothing back.
     """
 
     __tablename__ = "charges"
-    __table_args__ = {"sqlite_with_rowid": False}
+    __table_args__ = (
+        sa.Index(
+            "ix_charges_revised",
+            "reverses_usage_id",
+            sqlite_where=sa.text(IS_REVISED),
+            postgresql_where=sa.text(IS_REVISED),
+        ),
+        sa.Index(
+            "ix_charges_unpriced",
+            "usage_id",
+            sqlite_where=sa.text(IS_UNPRICED),
+            postgresql_where=sa.text(IS_UNPRICED),
+        ),
+        {"sqlite_with_rowid": False},
+    )
 
     usage_id: int = Field(sa_type=sa.BigInteger, primary_key=True, foreign_key="usage.id")
     sequence: int = Field(default=0, sa_type=sa.SmallInteger, primary_key=True)
@@ -121,6 +138,7 @@ class ChargeRow(SQLModel, table=True):
     effective_nanos: int | None = Field(default=None, sa_type=Nanos)
     accounting_period: int
     reverses_usage_id: int | None = Field(default=None, sa_type=sa.BigInteger)
+    rerate_id: int | None = Field(default=None, foreign_key="rerates.id")
     flags: str | None = None
 
 
@@ -146,34 +164,28 @@ class RollupRow(SQLModel, table=True):
     effective_nanos: int = Field(default=0, sa_type=Nanos)
 
 
-class PriceListRow(SQLModel, table=True):
-    """A version of the price book, known by the sha256 of its sources."""
+class CommitmentShareRow(SQLModel, table=True):
+    """What a dimension set bears of a commitment in a quarter-hour: used, unused or spilled."""
 
-    __tablename__ = "price_lists"
+    __tablename__ = "commitment_shares"
+    __table_args__ = {"sqlite_with_rowid": False}
 
-    id: int | None = Field(default=None, primary_key=True)
-    sha256: str = Field(unique=True)
-    recorded_at: datetime = Field(sa_type=UtcDateTime)
+    commitment_id: str = Field(primary_key=True)
+    starts_at: datetime = Field(sa_type=UtcDateTime, primary_key=True)
+    dimension_set_id: int = Field(primary_key=True, foreign_key="dimension_sets.id")
+    kind: str = Field(primary_key=True)
+    nanos: int = Field(sa_type=Nanos)
 
 
-class PriceRow(SQLModel, table=True):
-    """A price as it was used or published.
+class PeriodCloseRow(SQLModel, table=True):
+    """The closing of accounts: no charge posts to a period before the latest of these any more.
 
-    Its selector and its rates in picos, known by digest, never edited.
+    Periods are year * 100 + month.
     """
 
-    __tablename__ = "price_rows"
+    __tablename__ = "period_closes"
 
-    id: int | None = Field(default=None, primary_key=True)
-    digest: str = Field(unique=True)
-    provider: str
-    model: str
-    currency: str
-    selector: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
-    rates: dict[str, int] = Field(default_factory=dict, sa_type=sa.JSON)
-    origin: str | None = None
-    valid_from: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    valid_to: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    closed_before: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
     recorded_at: datetime = Field(sa_type=UtcDateTime)
 
 
@@ -248,7 +260,7 @@ class CounterTransferRow(SQLModel, table=True):
     __tablename__ = "counter_transfers"
 
     id: int | None = Field(default=None, sa_type=BigId, primary_key=True)
-    usage_id: int = Field(sa_type=sa.BigInteger, foreign_key="usage.id")
+    usage_id: int = Field(sa_type=sa.BigInteger, foreign_key="usage.id", index=True)
     to_counter_id: int = Field(sa_type=sa.BigInteger, index=True)
     from_counter_id: int | None = Field(default=None, sa_type=sa.BigInteger, index=True)
     quantity: int = Field(sa_type=sa.BigInteger)
@@ -257,7 +269,8 @@ class CounterTransferRow(SQLModel, table=True):
 class HoldRow(SQLModel, table=True):
     """Quota set aside for one call. ``grants`` lists [counter id, quantity].
 
-    ``state`` follows the resolution.
+    ``state`` follows the resolution. ``counted_tokens`` is what ``counting_method`` counted in the
+    call's text, unscaled; both are NULL when the caller told the tokens or the cost.
     """
 
     __tablename__ = "holds"
@@ -277,6 +290,8 @@ class HoldRow(SQLModel, table=True):
     provider: str | None = None
     model: str | None = None
     estimate_nanos: int | None = Field(default=None, sa_type=Nanos)
+    counted_tokens: int | None = None
+    counting_method: str | None = None
     grants: list[list[int]] = Field(default_factory=list, sa_type=sa.JSON)
 
 

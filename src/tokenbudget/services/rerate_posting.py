@@ -1,0 +1,145 @@
+"""Posting what moves: pairs of charges, counters, rollups and alerts in the order of their locks.
+
+It refuses to decide what moves (``rerate_scan.py``). The caller's transaction has shut out the
+batches, so nothing else counts meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+from sqlmodel import Session
+
+from tokenbudget.domain.budgets import Counter, Unit
+from tokenbudget.domain.periods import from_micros
+from tokenbudget.frames.rerating import charge_pairs, effective_moves, rollup_sums
+from tokenbudget.services.alerts import raise_alerts
+from tokenbudget.services.counting import CounterBook
+from tokenbudget.services.placement import Memory
+from tokenbudget.services.price_rows import price_row_of
+from tokenbudget.services.rulebook import Rulebook
+from tokenbudget.services.usage import MICROS_PER_SECOND, rollup_row
+from tokenbudget.store.budgets import CounterKey, add_transfers
+from tokenbudget.store.ledger import add_rollups
+from tokenbudget.store.rerating import (
+    PAIR_COLUMNS,
+    Transfer,
+    append_charge_pairs,
+    list_transfers,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Poster:
+    """Posts moves in one transaction."""
+
+    session: Session
+    rules: Rulebook
+    memory: Memory
+    now: datetime
+
+    def post(self, moves: pl.DataFrame, *, rerate_id: int) -> None:
+        """Write the pairs of these moves and let everything derived follow."""
+        new_row_ids = self._store_price_rows(moves)
+        price_list = self.rules.price_list
+        price_list_id = self.memory.price_list_id(self.session, price_list.version, now=self.now)
+        pairs = charge_pairs(
+            moves, new_row_ids=new_row_ids, price_list_id=price_list_id, rerate_id=rerate_id
+        )
+        append_charge_pairs(self.session, pairs.select(PAIR_COLUMNS).rows())
+        self._move_counters(moves)
+        rollups = rollup_sums(moves, new_row_ids=new_row_ids)
+        add_rollups(self.session, [rollup_row(*each) for each in rollups])
+
+    def _store_price_rows(self, moves: pl.DataFrame) -> Mapping[str, int]:
+        """Store the rows that the moves name and give their ids by digest."""
+        examples = moves.unique("new_price_digest", keep="first", maintain_order=True)
+        rows = {
+            example["new_price_digest"]: self._price_row(example)
+            for example in examples.iter_rows(named=True)
+        }
+        self.memory.store_price_rows(self.session, rows)
+        return {digest: self.memory.price_row_ids[digest] for digest in rows}
+
+    def _price_row(self, move: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the row to store for what rates a move."""
+        schedule = self.rules.price_list.schedule(
+            move["provider"], move["model"], move["service_tier"], move["region"], move["account"]
+        )
+        match = schedule.match_at(move["occurred_at"], move["input_tokens"] or 0)
+        if match is None:
+            raise AssertionError("what was rated has a price")
+        return price_row_of(match, self.now, commitment=move.get("commitment"))
+
+    def _move_counters(self, moves: pl.DataFrame) -> None:
+        """Move the counters of money; what is counted in tokens or requests does not change."""
+        book = CounterBook(self.session, self.rules.budgets, self.memory.counter_ids)
+        self.memory.recall(self.session, moves["dimension_set_id"].unique().to_list(), self.rules)
+        steps = [
+            (key, nanos)
+            for second, dimension_set_id, nanos in sorted(effective_moves(moves))
+            for key in self._keys(book, from_micros(second * MICROS_PER_SECOND), dimension_set_id)
+        ]
+        transfers = list_transfers(
+            self.session, first=moves["usage_id"][0], last=moves["usage_id"][-1]
+        )
+        for transfer in transfers:
+            named = (transfer.from_counter_id, transfer.to_counter_id)
+            book.want_ids(counter_id for counter_id in named if counter_id is not None)
+        book.lock()
+        for key, nanos in steps:
+            book.counter(key).settled += nanos
+        self._follow_transfers(moves, transfers, book)
+        crossings = book.write()
+        raise_alerts(self.session, crossings, currency=self.rules.price_list.currency, now=self.now)
+
+    def _keys(
+        self, book: CounterBook, instant: datetime, dimension_set_id: int
+    ) -> Iterator[CounterKey]:
+        for match in self.memory.placements_by_id[dimension_set_id].matches:
+            key = book.key_of(match, instant) if match.budget.unit is Unit.MONEY else None
+            if key is not None:
+                yield key
+
+    def _follow_transfers(
+        self, moves: pl.DataFrame, transfers: Sequence[Transfer], book: CounterBook
+    ) -> None:
+        """Move on what settled in the window of its hold instead of its own."""
+        moved = moves.filter(pl.col("usage_id").is_in([each.usage_id for each in transfers]))
+        by_usage = {row["usage_id"]: row for row in moved.iter_rows(named=True)}
+        rows = []
+        for transfer in transfers:
+            row = by_usage.get(transfer.usage_id)
+            target = book.counters[transfer.to_counter_id]
+            if row is None or not self._is_of_money(target):
+                continue
+            own = self._own_counter(row, target, book)
+            if transfer.from_counter_id != (own.id if own else None):
+                continue
+            nanos = row["new_effective_nanos"] - (row["old_effective_nanos"] or 0)
+            target.settled += nanos
+            if own is not None:
+                own.settled -= nanos
+            rows.append({**asdict(transfer), "quantity": nanos})
+        add_transfers(self.session, rows)
+
+    def _is_of_money(self, counter: Counter) -> bool:
+        budget = self.rules.budgets.get(counter.budget_id)
+        return (
+            budget is not None
+            and budget.unit is Unit.MONEY
+            and budget.counting_version == counter.counting_version
+        )
+
+    def _own_counter(
+        self, row: Mapping[str, Any], target: Counter, book: CounterBook
+    ) -> Counter | None:
+        """Give the counter of the target's budget that the usage's own time falls in."""
+        for key in self._keys(book, row["occurred_at"], row["dimension_set_id"]):
+            if (key.budget_id, key.split_key) == (target.budget_id, target.split_key):
+                return book.counter(key)
+        return None
