@@ -42,7 +42,6 @@ def test_a_budget_is_created_as_the_contract_spells_it(client: TestClient) -> No
         **CONTRACT_EXAMPLE,
         "limit": "500.000000000",
         "overdraft": "0.000000000",
-        "thresholds": ["0.5", "0.8", "1"],
         "valid_from": "2026-11-20T12:00:00Z",
     }
     assert (created["version"], created["action"]) == (1, "created")
@@ -196,3 +195,10 @@ def test_a_budget_that_is_no_json_object_is_malformed(client: TestClient, body: 
     answer = client.post("/v1/budgets", content=body)
 
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_body")
+
+
+def test_a_tag_that_is_not_rolled_up_cannot_be_counted_by(client: TestClient) -> None:
+    answer = client.post("/v1/budgets", json={**SMALLEST, "split_by": ["user"]})
+
+    assert answer.status_code == 422
+    assert "TOKENBUDGET_UNROLLED_TAGS" in answer.json()["detail"]

@@ -105,12 +105,12 @@ def test_the_doctor_lists_every_setting_with_unit_and_default(command: Command) 
 
 def test_upgrading_twice_is_upgrading_once(command: Command, tmp_path: Path) -> None:
     first = command("db", "upgrade")
-    before = database_file(tmp_path).read_bytes()
+    before = _dump(tmp_path)
     second = command("db", "upgrade")
 
     assert (first.code, second.code) == (0, 0)
     assert first.out == second.out == "the database is current\n"
-    assert database_file(tmp_path).read_bytes() == before
+    assert _dump(tmp_path) == before
 
 
 @pytest.mark.parametrize("arguments", COMMANDS_WITH_A_DATABASE)
@@ -191,11 +191,11 @@ def test_a_command_that_does_not_exist_is_bad_usage(command: Command) -> None:
 
 
 def test_something_unexpected_is_logged_and_ends_with_one(command: Command, tmp_path: Path) -> None:
-    command("db", "upgrade")
+    command("keys", "create", "gateway", "--scope", "read")
     with sqlite3.connect(database_file(tmp_path)) as connection:
-        connection.execute("UPDATE rules_version SET number = 'broken'")
+        connection.execute("UPDATE api_keys SET scopes = '{'")
 
-    result = command("events", "import", "-", stdin=b"{}")
+    result = command("keys", "list")
 
     assert result.code == 1
     assert result.err.splitlines()[-1] == (

@@ -104,7 +104,7 @@ def test_the_wire_form_says_it_in_full() -> None:
         "selector": {"colour": ["blue", "red"], "team": "growth"},
         "split_by": ["tenant", "shade"],
         "limit": "500.000000000",
-        "thresholds": ["0.5", "0.8", "1"],
+        "thresholds": [Decimal("0.5"), Decimal("0.8"), Decimal(1)],
         "overdraft": "2.500000000",
         "valid_from": "2026-10-31T23:00:00Z",
     }

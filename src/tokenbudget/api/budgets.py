@@ -11,7 +11,12 @@ from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody
 from tokenbudget.domain.budgets import Budget, BudgetStanding
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.periods import format_instant
-from tokenbudget.formats.budgets import describe_budget, format_quantity, parse_budget
+from tokenbudget.formats.budgets import (
+    describe_budget,
+    format_quantity,
+    parse_budget,
+    require_rolled_up,
+)
 from tokenbudget.services.budgets import (
     BudgetChange,
     apply_budgets,
@@ -40,6 +45,7 @@ def show_budgets(services: ServicesIn) -> dict[str, Any]:
 def add_budget(body: ObjectBody, response: Response, services: ServicesIn) -> dict[str, Any]:
     """Create a budget and say how it stands; the same content again is 200, other content 409."""
     draft = parse_budget(body, where="budget", timezone=services.settings.timezone)
+    require_rolled_up([draft], services.settings.unrolled_tags)
     change = create_budget(services.database, draft, now=services.clock())
     if change.action == "unchanged":
         response.status_code = 200
@@ -62,6 +68,7 @@ def put_budget(budget_id: str, body: ObjectBody, services: ServicesIn) -> dict[s
     )
     if draft.id != budget_id:
         raise InvalidInput(f"id {draft.id!r} differs from the path's {budget_id!r}", field="id")
+    require_rolled_up([draft], services.settings.unrolled_tags)
     changes = apply_budgets(services.database, [draft], now=services.clock())
     return _describe_change(changes[0])
 
@@ -105,7 +112,9 @@ def describe_standing(standing: BudgetStanding) -> dict[str, Any]:
 
 
 def _describe_version(budget: Budget) -> dict[str, Any]:
-    return {**describe_budget(budget), "version": budget.version}
+    wire = describe_budget(budget)
+    thresholds = [float(threshold) for threshold in wire["thresholds"]]
+    return {**wire, "thresholds": thresholds, "version": budget.version}
 
 
 def _describe_change(change: BudgetChange) -> dict[str, Any]:

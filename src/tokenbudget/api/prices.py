@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
 
 from tokenbudget.api.access import ServicesIn, require_scope
 from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody
+from tokenbudget.domain.periods import parse_instant
+from tokenbudget.domain.price_explanations import PriceQuestion
+from tokenbudget.formats.price_lookup import describe_explanation
 from tokenbudget.formats.rerating import describe_rerate, parse_scope
+from tokenbudget.services.prices import lookup_price
 from tokenbudget.services.rerating import (
     approve_rerate,
     get_rerate,
@@ -20,6 +25,38 @@ router = APIRouter(prefix="/v1/prices", tags=["prices"])
 READ = [Depends(require_scope("read"))]
 ADMIN = [Depends(require_scope("admin"))]
 MAX_RERATES: Final = 100
+
+
+class LookupParameters(BaseModel):
+    """What a price is asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: str = Field(min_length=1, description="The provider, such as openai")
+    model: str = Field(min_length=1, description="The model, as the provider's answer names it")
+    at: str | None = Field(default=None, description="When, RFC 3339; now by default")
+    tier: str | None = Field(default=None, description="The service tier, such as batch")
+    region: str | None = Field(default=None, description="The region")
+    account: str | None = Field(default=None, description="The account, for its contracts")
+    input_tokens: int = Field(default=1, ge=0, description="The size of the whole input")
+
+
+@router.get("/lookup", dependencies=READ, operation_id="lookup_price")
+def look_up(
+    parameters: Annotated[LookupParameters, Query()], services: ServicesIn
+) -> dict[str, Any]:
+    """Explain a price: the row used, why it applies, every flag, and the steps by input size."""
+    at = parameters.at
+    question = PriceQuestion(
+        provider=parameters.provider,
+        model=parameters.model,
+        occurred_at=parse_instant(at, field="at") if at else services.clock(),
+        service_tier=parameters.tier,
+        region=parameters.region,
+        account=parameters.account,
+        input_tokens=parameters.input_tokens,
+    )
+    return describe_explanation(lookup_price(services.price_list, question))
 
 
 @router.get("/rerates", dependencies=READ, operation_id="list_rerates")

@@ -12,7 +12,7 @@ from tokenbudget.cli.start import started
 from tokenbudget.domain.budgets import FAR_FUTURE, BudgetStanding
 from tokenbudget.domain.errors import BadFile
 from tokenbudget.domain.periods import format_instant
-from tokenbudget.formats.budgets import format_quantity, parse_budgets_toml
+from tokenbudget.formats.budgets import format_quantity, parse_budgets_toml, require_rolled_up
 from tokenbudget.formats.display import quantity_text
 from tokenbudget.services.budgets import apply_budgets, list_standings
 
@@ -30,6 +30,7 @@ def apply(
     services = started()
     text = read_text(file)
     drafts = parse_budgets_toml(text, file_name=str(file), timezone=services.settings.timezone)
+    require_rolled_up(drafts, services.settings.unrolled_tags)
     changes = apply_budgets(services.database, drafts, now=services.clock(), dry_run=dry_run)
     rows = [
         {

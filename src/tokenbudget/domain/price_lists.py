@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Final
 
@@ -39,6 +39,20 @@ COMPACT_DATE: Final = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])
 
 PROVIDER_UNKNOWN: Final = "provider_unknown"
 MODEL_UNKNOWN: Final = "model_unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class NameAnswer:
+    """What a model's name means over time, and by what it was recognised.
+
+    ``spelling`` is the form in which something answered to it: the model of that name, a moving
+    alias, or ``pattern`` where that is not None.
+    """
+
+    stretches: tuple[Stretch, ...]
+    spelling: str
+    pattern: str | None = None
+    flags: tuple[str, ...] = ()
 
 
 class PriceList:
@@ -92,6 +106,16 @@ class PriceList:
     def canonical_provider(self, word: str) -> str | None:
         """Give the provider that a word means, None for a word of nobody."""
         return self._provider_by_word.get(normalise_word(word))
+
+    def find_name(self, provider: str, model: str) -> NameAnswer | None:
+        """Give what the name means, also to providers this one falls back on; None if nothing."""
+        own = self._matchers.get(self.canonical_provider(provider) or "")
+        answer = own.resolve(model) if own else None
+        for fallback in own.prices.fallback if own and answer is None else ():
+            answer = self._matchers[fallback].resolve(model)
+            if answer is not None:
+                return replace(answer, flags=("provider_fallback", *answer.flags))
+        return answer
 
     def find(
         self,
@@ -156,31 +180,23 @@ class PriceList:
         region: str | None,
         account: str | None,
     ) -> Schedule:
-        matcher = self._matchers.get(self.canonical_provider(provider) or "")
-        if matcher is None:
+        canonical = self.canonical_provider(provider)
+        if canonical is None:
             return Schedule((), NO_SPELLS, PROVIDER_UNKNOWN)
+        answer = self.find_name(provider, model)
+        if answer is None:
+            return Schedule((), NO_SPELLS, MODEL_UNKNOWN)
         tier = normalise_word(service_tier or "")
         question = Question(
             tier=STANDARD_TIER if tier in STANDARD_WORDS else tier,
             region=region.strip().lower() if region else None,
-            flags=(),
+            flags=answer.flags,
             name=model.strip().lower(),
-            provider=matcher.prices.provider,
+            provider=canonical,
             account=account,
             contracts=self.agreements.contracts,
         )
-        return self._answer(matcher, model, question)
-
-    def _answer(self, matcher: _Matcher, model: str, question: Question) -> Schedule:
-        stretches, flags = matcher.resolve(model)
-        for fallback in () if stretches else matcher.prices.fallback:
-            stretches, flags = self._matchers[fallback].resolve(model)
-            if stretches:
-                flags = ("provider_fallback", *flags)
-                break
-        if not stretches:
-            return Schedule((), NO_SPELLS, MODEL_UNKNOWN)
-        return build_schedule(stretches, replace(question, flags=flags))
+        return build_schedule(answer.stretches, question)
 
 
 class _Matcher:
@@ -195,7 +211,7 @@ class _Matcher:
         self.prices = prices
         self._models = {model.model.lower(): model for model in prices.models}
         self._exact: dict[str, ModelPrices] = {}
-        self._patterns: list[tuple[re.Pattern[str], ModelPrices]] = []
+        self._patterns: list[tuple[str, re.Pattern[str], ModelPrices]] = []
         self._prefixes = NEUTRAL_PREFIXES | {normalise_word(word) for word in prices.names}
         for model in prices.models:
             for pattern in model.patterns:
@@ -203,28 +219,28 @@ class _Matcher:
         for name, model in self._models.items():
             self._exact.setdefault(name, model)
 
-    def resolve(self, name: str) -> tuple[tuple[Stretch, ...], tuple[str, ...]]:
-        """Give what the name means over time and the flags it earns; empty when it is unknown."""
+    def resolve(self, name: str) -> NameAnswer | None:
+        """Give what the name means over time and the flags it earns; None when it is unknown."""
         for spelling in _spellings(name.strip().lower(), self._prefixes):
             if spelling in self._exact:
-                return (Stretch(None, self._exact[spelling]),), ()
+                return NameAnswer((Stretch(None, self._exact[spelling]),), spelling)
             if spelling in self.prices.aliases:
-                targets = self.prices.aliases[spelling]
-                return tuple(
+                targets = tuple(
                     Stretch(target.valid_from, self._models[target.model.lower()])
-                    for target in targets
-                ), ("alias",)
-            for pattern, model in self._patterns:
-                if pattern.search(spelling):
-                    return (Stretch(None, model),), ()
-        return (), ()
+                    for target in self.prices.aliases[spelling]
+                )
+                return NameAnswer(targets, spelling, flags=("alias",))
+            for pattern, expression, model in self._patterns:
+                if expression.search(spelling):
+                    return NameAnswer((Stretch(None, model),), spelling, pattern)
+        return None
 
     def _add(self, pattern: str, model: ModelPrices) -> None:
         expression = pattern_expression(pattern)
         if expression is None:
             self._exact.setdefault(pattern, model)
         else:
-            self._patterns.append((re.compile(expression), model))
+            self._patterns.append((pattern, re.compile(expression), model))
 
 
 def _spellings(name: str, prefixes: frozenset[str]) -> Iterator[str]:

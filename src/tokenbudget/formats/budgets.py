@@ -6,7 +6,7 @@ One model, the same words in both.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -138,6 +138,17 @@ def parse_budget(entry: object, *, where: str, timezone: str) -> BudgetDraft:
         raise InvalidInput(f"{where} ({shape.id}): {error.detail}") from None
 
 
+def require_rolled_up(drafts: Iterable[BudgetDraft], unrolled_tags: Collection[str]) -> None:
+    """Raise InvalidInput when a budget counts by a tag that is kept on usage but not in rollups."""
+    for draft in drafts:
+        unrolled = sorted({*draft.selector, *draft.split_by} & set(unrolled_tags))
+        if unrolled:
+            raise InvalidInput(
+                f"budget {draft.id!r}: {unrolled[0]!r} cannot be counted by, because "
+                "TOKENBUDGET_UNROLLED_TAGS names it"
+            )
+
+
 def describe_budget(budget: Budget | BudgetDraft) -> dict[str, Any]:
     """Give the wire form of a budget; what it leaves out is None."""
     return {
@@ -149,7 +160,7 @@ def describe_budget(budget: Budget | BudgetDraft) -> dict[str, Any]:
         "window": budget.window_text,
         "timezone": budget.window.timezone,
         "mode": budget.mode.value,
-        "thresholds": [format_threshold(threshold) for threshold in budget.thresholds],
+        "thresholds": [share_of(threshold) for threshold in budget.thresholds],
         "on": budget.threshold_on.value,
         "rollover": None,
         "overdraft": format_quantity(budget.overdraft, budget.unit),
@@ -170,9 +181,14 @@ def format_quantity(quantity: int, unit: Unit) -> str:
     return format_nanos(quantity) if unit is Unit.MONEY else str(quantity)
 
 
+def share_of(basis_points: int) -> Decimal:
+    """Give a threshold as a share of the limit, exactly."""
+    return (Decimal(basis_points) / BASIS_POINTS).normalize()
+
+
 def format_threshold(basis_points: int) -> str:
-    """Give a threshold as a share of the limit, such as ``0.8``."""
-    return format((Decimal(basis_points) / BASIS_POINTS).normalize(), "f")
+    """Give a threshold as the text of its share of the limit, such as ``0.8``."""
+    return format(share_of(basis_points), "f")
 
 
 def parse_window(text: str, timezone: str) -> BudgetWindow:

@@ -16,6 +16,8 @@ from sqlmodel import Session
 
 from tokenbudget.domain.budgets import Counter, Unit
 from tokenbudget.domain.periods import from_micros
+from tokenbudget.domain.rating import RatingFacts, rate
+from tokenbudget.domain.usage import UNITS
 from tokenbudget.frames.rerating import charge_pairs, effective_moves, rollup_sums
 from tokenbudget.services.alerts import raise_alerts
 from tokenbudget.services.counting import CounterBook
@@ -66,14 +68,21 @@ class Poster:
         return {digest: self.memory.price_row_ids[digest] for digest in rows}
 
     def _price_row(self, move: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the row to store for what rates a move."""
-        schedule = self.rules.price_list.schedule(
-            move["provider"], move["model"], move["service_tier"], move["region"], move["account"]
+        """Give the row to store for what rates a move: that of the charge worked out on its own."""
+        facts = RatingFacts(
+            provider=move["provider"],
+            model=move["model"],
+            occurred_at=move["occurred_at"],
+            service_tier=move["service_tier"],
+            region=move["region"],
+            account=move["account"],
+            commitment=move.get("commitment"),
         )
-        match = schedule.match_at(move["occurred_at"], move["input_tokens"] or 0)
-        if match is None:
-            raise AssertionError("what was rated has a price")
-        return price_row_of(match, self.now, commitment=move.get("commitment"))
+        quantities = {unit: move[unit] for unit in UNITS if move[unit] is not None}
+        charge = rate(quantities, facts, self.rules.price_list)
+        if charge.match is None or charge.price_digest != move["new_price_digest"]:
+            raise AssertionError("rating one by one and by the table give one price row")
+        return price_row_of(charge.match, self.now, commitment=charge.commitment)
 
     def _move_counters(self, moves: pl.DataFrame) -> None:
         """Move the counters of money; what is counted in tokens or requests does not change."""

@@ -123,8 +123,8 @@ class Database:
     def _make_postgres(self) -> sa.Engine:
         if self.url.get_driver_name() != "psycopg":
             raise ConfigurationError(
-                f"TOKENBUDGET_DATABASE_URL must start with sqlite:/// or postgresql+psycopg://, not "
-                f"{self.url.drivername}://"
+                "TOKENBUDGET_DATABASE_URL must start with sqlite:/// or postgresql+psycopg://, "
+                f"not {self.url.drivername}://"
             )
         return sa.create_engine(
             self.url,
