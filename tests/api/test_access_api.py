@@ -18,7 +18,9 @@ from tokenbudget.store.tables import DimensionSetRow
 
 BUDGET = {"id": "all", "limit": "1.00", "window": "month"}
 RANGE = {"start": "2026-11-01T00:00:00Z", "end": "2026-12-01T00:00:00Z"}
-NAMES = {"budget_id": "all", "hold_id": "h"}
+LOOKUP = {"provider": "acme", "model": "plain"}
+PARAMETERS = {"/v1/costs": RANGE, "/v1/prices/lookup": LOOKUP}
+NAMES = {"budget_id": "all", "hold_id": "h", "rerate_id": "1"}
 
 # Every operation that needs a key, with a body it reads and the scope it demands.
 PROTECTED: list[tuple[str, str, object, str]] = [
@@ -36,6 +38,11 @@ PROTECTED: list[tuple[str, str, object, str]] = [
     ("PUT", "/v1/budgets/{budget_id}", BUDGET, "admin"),
     ("GET", "/v1/owners", None, "read"),
     ("PUT", "/v1/owners", {"owner": []}, "admin"),
+    ("GET", "/v1/prices/lookup", None, "read"),
+    ("GET", "/v1/prices/rerates", None, "read"),
+    ("GET", "/v1/prices/rerates/{rerate_id}", None, "read"),
+    ("POST", "/v1/prices/rerates", {}, "admin"),
+    ("POST", "/v1/prices/rerates/{rerate_id}/approve", None, "admin"),
     ("GET", "/v1/alerts", None, "read"),
     ("GET", "/v1/selfcheck", None, "read"),
 ]
@@ -84,7 +91,7 @@ def test_a_path_wants_a_key_with_its_scope(
 
     def send(headers: Mapping[str, str]) -> Any:
         url = path.format_map(NAMES)
-        params = RANGE if path == "/v1/costs" else {}
+        params = PARAMETERS.get(path, {})
         return guarded.request(method, url, json=body, params=params, headers=headers)
 
     nobody = send({})

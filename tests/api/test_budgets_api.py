@@ -154,6 +154,7 @@ BAD_BUDGETS: list[tuple[dict[str, Any], str]] = [
     ({"thresholds": ["1e999999"]}, "threshold 1E+999999 must be above 0, at most 100"),
     ({"selector": {"owner": "ana"}}, "selector 'owner' is not available"),
     ({"selector": {"team": []}}, "selector.team needs at least one value"),
+    ({"split_by": ["user"]}, "budget 'all': 'user' cannot be counted by"),
     ({"split_by": ["tenant", "tag:tenant"]}, "split_by names a dimension twice"),
     ({"valid_from": "2026-11-01T00:00:00"}, "valid_from '2026-11-01T00:00:00' has no UTC offset"),
     ({"valid_to": "2026-11-01T00:00:00"}, "valid_to"),

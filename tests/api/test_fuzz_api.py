@@ -179,12 +179,17 @@ def test_holds_that_nobody_granted_are_refused(
 
 @given(
     parameters=st.dictionaries(
-        st.sampled_from(["start", "end", "group_by", "filter", "limit", "cursor", "timezone", "at"])
+        st.sampled_from(
+            ["start", "end", "group_by", "filter", "limit", "cursor", "timezone", "at", "model"]
+        )
         | texts,
         st.text(st.characters(codec="utf-8"), max_size=12),
         max_size=5,
     ),
-    path=st.sampled_from(["/v1/costs", "/v1/owners", "/v1/alerts"]),
+    path=st.sampled_from(
+        ["/v1/costs", "/v1/owners", "/v1/alerts", "/v1/prices/lookup", "/v1/prices/rerates"]
+    )
+    | st.integers().map("/v1/prices/rerates/{}".format),
 )
 @fuzzing
 def test_questions_are_answered_or_refused(

@@ -21,6 +21,7 @@ from tests.bench import (
     bench_ingest,
     bench_quota,
     bench_rating,
+    bench_rerating,
 )
 
 BENCHES: Final[Mapping[str, Callable[[bool], list[BenchRow]]]] = {
@@ -30,6 +31,7 @@ BENCHES: Final[Mapping[str, Callable[[bool], list[BenchRow]]]] = {
     "costs": lambda _: bench_costs.run(),
     "costs_http": lambda _: bench_costs_http.run(),
     "rating": lambda _: bench_rating.run(),
+    "rerating": lambda is_quick: bench_rerating.run(is_quick=is_quick),
 }
 HEADINGS: Final = ("name", "figure", "unit", "baseline", "ratio", "target", "verdict")
 TABLE_WIDTH: Final = 140

@@ -55,14 +55,16 @@ def test_the_parts_shown_add_to_the_total_shown(demo: Demo) -> None:
         assert sum(parts) == total > 0
 
 
-def test_a_budget_fired_and_another_is_forecast_to_be_exceeded(demo: Demo) -> None:
-    budgets = demo.table("Budgets")
-    fired = demo.table("Budgets that fired")
+def test_a_budget_is_exceeded_and_fired_and_another_is_forecast_to_be(demo: Demo) -> None:
+    budgets = {row[0]: row for row in demo.table("Budgets")}
+    fired = {(row[0], row[2]) for row in demo.table("Budgets that fired")}
 
-    exceeded = [row for row in budgets if row[6].startswith("-")]
-    assert len(fired) >= 1
-    assert {row[0] for row in exceeded} <= {row[0] for row in fired}
-    assert exceeded
+    limit, headroom, forecast = (_cents(budgets["document-chat-pilot"][at]) for at in (3, 6, 7))
+    assert _cents(budgets["support-launch"][6]) < 0
+    assert ("support-launch", "100%") in fired
+    assert headroom > 0
+    assert forecast > limit
+    assert ("document-chat-pilot", "100%") not in fired
 
 
 def test_the_report_is_where_it_is_said_to_be(demo: Demo) -> None:
@@ -124,4 +126,4 @@ def test_a_directory_that_cannot_be_made_is_one_line(command: Command, tmp_path:
 
 
 def _cents(text: str) -> int:
-    return int(re.sub(r"[^\d-]", "", text))
+    return int(re.sub(r"[^\d-]", "", text.replace("−", "-")))

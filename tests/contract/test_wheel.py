@@ -1,17 +1,22 @@
-"""The wheel works where only the wheel is: commands run, and shipped data is found."""
+"""The wheel works where only the wheel is: data is found, commands run, the server serves."""
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 import subprocess
 import sys
 import sysconfig
 import venv
+from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.contract.source_files import REPOSITORY
+from tests.server_process import serving
 
 SHIPPED = ("alembic", "pricing", "reports")
 BUILD_SECONDS = 120
@@ -88,3 +93,43 @@ def test_the_installed_code_is_the_wheel_and_not_the_checkout(
     found = Path(run(installed / "python", "-c", question, cwd=tmp_path).strip())
 
     assert not found.is_relative_to(REPOSITORY)
+
+
+def test_the_installed_wheel_migrates_a_database(installed: Path, tmp_path: Path) -> None:
+    printed = run(installed / "tokenbudget", "db", "upgrade", cwd=tmp_path)
+
+    with closing(sqlite3.connect(tmp_path / "data" / "tokenbudget.db")) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    assert printed == "the database is current\n"
+    assert {"usage", "charges", "rollups", "counters", "holds", "outbox"} <= tables
+
+
+def test_the_installed_wheel_loads_the_price_book(installed: Path, tmp_path: Path) -> None:
+    lookup = ("prices", "lookup", "openai", "gpt-4o", "--at", "2026-11-20T12:00:00Z", "--json")
+
+    [row] = json.loads(run(installed / "tokenbudget", *lookup, cwd=tmp_path))
+
+    assert (row["million_input_tokens"], row["million_output_tokens"]) == ("2.5", "10")
+
+
+def test_the_installed_wheel_renders_a_report(installed: Path, tmp_path: Path) -> None:
+    report = ("report", "weekly", "--week", "2026-W40", "--out", "reports", "--json")
+
+    [row] = json.loads(run(installed / "tokenbudget", *report, cwd=tmp_path))
+
+    text = (tmp_path / row["file"]).read_text(encoding="utf-8")
+    assert text.lstrip().lower().startswith("<!doctype html>")
+    assert "</style>" in text
+
+
+def test_the_installed_wheel_serves(installed: Path, tmp_path: Path) -> None:
+    command = (str(installed / "tokenbudget"), "serve")
+
+    with serving(tmp_path, command=command) as server:
+        health = httpx.get(f"{server.url}/healthz")
+        page = httpx.get(f"{server.url}/")
+        style = httpx.get(f"{server.url}/static/base.css")
+
+    assert health.json() == {"status": "ok"}
+    assert page.headers["content-type"].startswith("text/html")
+    assert style.headers["content-type"].startswith("text/css")

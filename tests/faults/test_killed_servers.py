@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from queue import Empty, SimpleQueue
 from random import Random
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -26,6 +26,8 @@ EVENTS = BATCHES * EVENTS_PER_BATCH
 RETRY_SECONDS = 0.05
 LIMIT_SECONDS = 120
 SEED = 7
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+STEP = timedelta(seconds=10)
 BUDGET = {"id": "teams", "limit": "1000", "window": "month", "split_by": ["team"]}
 
 
@@ -63,15 +65,13 @@ class Senders:
 
 
 def make_batches() -> list[list[dict[str, Any]]]:
-    """Give batches of events of this month, no id twice."""
-    now = datetime.now(UTC)
-    start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    step = (now - start) / EVENTS
+    """Give batches of events of the last hours, no id twice and always the same."""
+    start = TODAY - timedelta(hours=10)
     return [
         [
             make_event(
                 event_id=f"e-{number}",
-                occurred_at=(start + number * step).isoformat(),
+                occurred_at=(start + number * STEP).isoformat(),
                 provider="openai",
                 model="gpt-4o",
                 tags={"team": f"team-{number % 6}"},
@@ -93,11 +93,32 @@ def sending(senders: Senders) -> Iterator[list[threading.Thread]]:
         thread.join(LIMIT_SECONDS)
 
 
-def restarted(place: Place, port: int) -> ServerProcess:
-    """Give a server on the port, ready."""
-    server = start_server(place.directory, port=str(port), **place.settings)
-    server.wait_until_ready()
-    return server
+class UnluckyServer:
+    """A server that is killed and started again at the same address."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.port = free_port()
+        self.process = self._start()
+        self.url = self.process.url
+
+    def __enter__(self) -> Self:
+        """Wait until it answers."""
+        self.process.wait_until_ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing of it behind."""
+        self.process.end()
+
+    def restart_after_kill(self) -> None:
+        """Kill it and start it again."""
+        self.process.kill()
+        self.process = self._start()
+        self.process.wait_until_ready()
+
+    def _start(self) -> ServerProcess:
+        return start_server(self.place.directory, port=str(self.port), **self.place.settings)
 
 
 def wait_for_answers(senders: Senders, count: int) -> None:
@@ -107,28 +128,38 @@ def wait_for_answers(senders: Senders, count: int) -> None:
         sleep(RETRY_SECONDS / 10)
 
 
+def totals_of_these_days(url: str) -> dict[str, Any]:
+    """Give the totals of all costs that the events may have."""
+    interval = {
+        "start": (TODAY - timedelta(days=2)).isoformat(),
+        "end": TODAY.isoformat(),
+    }
+    response = httpx.get(f"{url}/v1/costs", params=interval, timeout=LIMIT_SECONDS)
+    response.raise_for_status()
+    totals: dict[str, Any] = response.json()["totals"]
+    return totals
+
+
 def test_every_event_counts_once_although_the_server_is_killed_again_and_again(
     place: Place,
 ) -> None:
-    port = free_port()
     random = Random(SEED)
-    server = restarted(place, port)
-    senders = Senders(server.url)
-    httpx.post(f"{server.url}/v1/budgets", json=BUDGET).raise_for_status()
-    for batch in make_batches():
-        senders.batches.put(batch)
+    with UnluckyServer(place) as server:
+        senders = Senders(server.url)
+        httpx.post(f"{server.url}/v1/budgets", json=BUDGET).raise_for_status()
+        for batch in make_batches():
+            senders.batches.put(batch)
 
-    with sending(senders):
-        for kill in range(1, KILLS + 1):
-            wait_for_answers(senders, kill * BATCHES // (KILLS + 2) + random.randrange(5))
-            sleep(random.random() * RETRY_SECONDS)
-            server.kill()
-            server = restarted(place, port)
-    answers = [senders.acknowledged.get() for _ in range(senders.acknowledged.qsize())]
-    again = httpx.post(f"{server.url}/v1/events", json=make_batches()[0]).json()
-    totals = costs_since_the_first(server.url)
-    check = httpx.get(f"{server.url}/v1/selfcheck", timeout=LIMIT_SECONDS).json()
-    server.end()
+        with sending(senders):
+            for kill in range(1, KILLS + 1):
+                wait_for_answers(senders, kill * BATCHES // (KILLS + 2) + random.randrange(5))
+                sleep(random.random() * RETRY_SECONDS)
+                server.restart_after_kill()
+        answers = [senders.acknowledged.get() for _ in range(senders.acknowledged.qsize())]
+
+        again = httpx.post(f"{server.url}/v1/events", json=make_batches()[0]).json()
+        totals = totals_of_these_days(server.url)
+        check = httpx.get(f"{server.url}/v1/selfcheck", timeout=LIMIT_SECONDS).json()
 
     seen = sum(answer["accepted"] + answer["duplicates"] for answer in answers)
     repeated = sum(answer["duplicates"] for answer in answers)
@@ -139,14 +170,3 @@ def test_every_event_counts_once_although_the_server_is_killed_again_and_again(
     assert (again["accepted"], again["duplicates"]) == (0, EVENTS_PER_BATCH)
     assert int(totals["requests"]) == EVENTS
     assert check["ok"], check
-
-
-def costs_since_the_first(url: str) -> dict[str, Any]:
-    """Give the totals of this month."""
-    now = datetime.now(UTC) + timedelta(days=1)
-    start = now - timedelta(days=40)
-    parameters = {"start": start.isoformat(), "end": now.isoformat()}
-    response = httpx.get(f"{url}/v1/costs", params=parameters, timeout=LIMIT_SECONDS)
-    response.raise_for_status()
-    totals: dict[str, Any] = response.json()["totals"]
-    return totals

@@ -17,7 +17,7 @@ from tokenbudget.demo.traces import events
 BATCHES = 4
 EVENTS_PER_BATCH = 1_000
 TIMEOUT_SECONDS = 60
-BUDGETS = (
+BUDGETS: tuple[dict[str, Any], ...] = (
     {"id": "all", "limit": "0.50", "window": "month"},
     {"id": "models", "limit": "1000000", "window": "day", "unit": "tokens", "split_by": ["model"]},
 )
@@ -43,19 +43,20 @@ def send(url: str, now: datetime) -> list[dict[str, Any]]:
 def figures(url: str, now: datetime) -> dict[str, Any]:
     """Give every figure that a repeated event could change."""
     with httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS) as client:
-        interval = {
-            "start": (now - timedelta(days=120)).isoformat(),
-            "end": (now + timedelta(days=1)).isoformat(),
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        question = {
+            "start": (midnight - timedelta(days=120)).isoformat(),
+            "end": (midnight + timedelta(days=1)).isoformat(),
+            "group_by": ["team", "model"],
         }
-        return {
-            "costs": client.get(
-                "/v1/costs", params={**interval, "group_by": ["team", "model"]}
-            ).json(),
-            "budgets": [
-                client.get(f"/v1/budgets/{budget['id']}/status").json() for budget in BUDGETS
-            ],
-            "alerts": client.get("/v1/alerts").json(),
+        answers = {
+            "costs": client.get("/v1/costs", params=question),
+            "alerts": client.get("/v1/alerts"),
+            **{
+                budget["id"]: client.get(f"/v1/budgets/{budget['id']}/status") for budget in BUDGETS
+            },
         }
+    return {name: answer.raise_for_status().json() for name, answer in answers.items()}
 
 
 def test_the_same_trace_sent_twice_changes_nothing(place: Place) -> None:

@@ -19,6 +19,7 @@ from tokenbudget.formats.budgets import (
     parse_budget,
     parse_budgets_toml,
     parse_window,
+    require_rolled_up,
 )
 
 SMALLEST: dict[str, Any] = {"id": "all", "limit": "1.00", "window": "month"}
@@ -235,6 +236,16 @@ def test_a_shape_at_fault_names_the_field(change: dict[str, Any], fault: str) ->
 def test_a_budget_that_is_no_object_is_refused() -> None:
     with pytest.raises(InvalidInput, match="b: Expected `object`, got `int`"):
         parse_budget(5, where="b", timezone="UTC")
+
+
+@pytest.mark.parametrize("change", [{"selector": {"user": "u-1"}}, {"split_by": ["tag:user"]}])
+def test_a_budget_by_a_tag_that_is_not_rolled_up_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="budget 'all': 'user' cannot be counted by"):
+        require_rolled_up([parse(), parse(**change)], {"user"})
+
+
+def test_a_budget_by_other_tags_is_counted() -> None:
+    require_rolled_up([parse(split_by=["tenant"])], {"user"})
 
 
 @pytest.mark.parametrize(

@@ -551,3 +551,12 @@ def test_everything_lands_in_the_ledger_whatever_else_is_written_meanwhile(
 
     assert spent_nanos(database) == 12 * 25_000_000
     assert len(rows_of(database, RerateRow)) == 1
+
+
+def test_reasons_that_nothing_answers_to_find_nothing(
+    services: Services, database: Database, clock: FrozenClock
+) -> None:
+    record(ledger_by(services, make_price_list(version="empty")), make_event())
+    scope = RerateScope(frozenset({Reason.FIXED}))
+
+    assert propose_rerate(database, BOOK, scope, now=clock()).proposed == CostDelta()

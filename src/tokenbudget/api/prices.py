@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from tokenbudget.api.access import ServicesIn, require_scope
@@ -25,6 +25,8 @@ router = APIRouter(prefix="/v1/prices", tags=["prices"])
 READ = [Depends(require_scope("read"))]
 ADMIN = [Depends(require_scope("admin"))]
 MAX_RERATES: Final = 100
+MAX_ID: Final = 2**63 - 1
+RerateId = Annotated[int, Path(ge=1, le=MAX_ID)]
 
 
 class LookupParameters(BaseModel):
@@ -83,14 +85,14 @@ def add_rerate(body: ObjectBody, services: ServicesIn) -> dict[str, Any]:
 
 
 @router.get("/rerates/{rerate_id}", dependencies=READ, operation_id="get_rerate")
-def show_rerate(rerate_id: int, services: ServicesIn) -> dict[str, Any]:
+def show_rerate(rerate_id: RerateId, services: ServicesIn) -> dict[str, Any]:
     """Give a re-rating as it stands."""
     found = get_rerate(services.database, rerate_id)
     return describe_rerate(found, currency=services.settings.currency)
 
 
 @router.post("/rerates/{rerate_id}/approve", dependencies=ADMIN, operation_id="approve_rerate")
-def approve(rerate_id: int, services: ServicesIn) -> dict[str, Any]:
+def approve(rerate_id: RerateId, services: ServicesIn) -> dict[str, Any]:
     """Apply a proposal just as it was shown; again, it continues or changes nothing.
 
     It answers when all is applied: about a minute for a million usages.

@@ -13,6 +13,7 @@ import typer
 
 from tokenbudget import __version__
 from tokenbudget.cli import (
+    agreements,
     bills,
     budgets,
     calibrate,
@@ -42,6 +43,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(bills.app, name="bills")
 prices.app.command("calibrate")(calibrate.calibrate)
 app.add_typer(prices.app, name="prices")
+app.add_typer(agreements.app, name="agreements")
 app.command("cost")(cost.cost)
 app.add_typer(budgets.app, name="budgets")
 app.command("reconcile")(bills.reconcile)

@@ -14,12 +14,14 @@ import msgspec
 import typer
 
 from tokenbudget.bootstrap import choose_estimators, open_price_list
+from tokenbudget.domain.allocation import allocate
 from tokenbudget.domain.errors import BadFile
 from tokenbudget.domain.money import format_nanos
 from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.domain.rating import RatingFacts, rate
 from tokenbudget.domain.usage import UsageEvent
 from tokenbudget.formats.events import Door, Rejection, parse_items
+from tokenbudget.services.usage import call_of
 from tokenbudget.settings import load_settings
 
 STDIN: Final = "-"
@@ -74,6 +76,8 @@ def _rate_lines(
 
 
 def _with_cost(line: bytes, event: UsageEvent, price_list: PriceList) -> bytes:
+    dimensions = allocate(call_of(event), event.tags, pinned={}, feature_teams={}, unrolled=())
+    covering = price_list.find_commitment(dimensions, event.occurred_at)
     facts = RatingFacts(
         provider=event.provider,
         model=event.model,
@@ -81,6 +85,7 @@ def _with_cost(line: bytes, event: UsageEvent, price_list: PriceList) -> bytes:
         service_tier=event.service_tier,
         region=event.region,
         account=event.account,
+        commitment=covering.id if covering else None,
     )
     charge = rate(event.quantities, facts, price_list)
     fields: dict[str, Any] = msgspec.json.decode(line, type=dict[str, msgspec.Raw])

@@ -87,7 +87,8 @@ def _approve(services: Services, rerate_id: int) -> Rerate:
 def _show(shown: Rerate, services: Services, *, as_json: bool) -> None:
     rows = [{**describe_key(key), **describe_delta(delta)} for key, delta in shown.deltas.items()]
     if as_json:
-        print_rows("", [{"rerate": shown.rerate_id, **row} for row in rows], as_json=True)
+        known = {"rerate": shown.rerate_id, "state": shown.state.value}
+        print_rows("", [{**known, **row} for row in rows], as_json=True)
         return
     title = f"Re-rating {shown.rerate_id}, {shown.state.value}, in {services.settings.currency}"
     print_rows(title, rows[:MAX_SHOWN], as_json=False)

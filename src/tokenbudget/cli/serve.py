@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+from types import FrameType
 from typing import Annotated, Final
 
 import typer
@@ -17,6 +19,7 @@ from tokenbudget.settings import Settings, load_settings, variable_name
 
 FACTORY: Final = "tokenbudget.asgi:server_from_environment"
 BACKLOG: Final = 2048
+STOP_SECONDS: Final = 30
 
 
 def serve(
@@ -42,6 +45,8 @@ def serve_with(settings: Settings, services: Services) -> None:
     services.database.close()
     os.environ.update(_environment_of(settings))
     print(f"Serving on http://{settings.host}:{settings.port}", flush=True)
+    # The server hands SIGTERM on once all is answered: a good end must not look like a kill.
+    signal.signal(signal.SIGTERM, _end_well)
     uvicorn.run(
         FACTORY,
         factory=True,
@@ -52,7 +57,12 @@ def serve_with(settings: Settings, services: Services) -> None:
         access_log=False,
         backlog=BACKLOG,
         lifespan="on",
+        timeout_graceful_shutdown=STOP_SECONDS,
     )
+
+
+def _end_well(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def require_free_port(host: str, port: int) -> None:

@@ -101,7 +101,10 @@ def _name_reasons(
 def _row_reasons(used: PriceMatch, ladder: Ladder, place: int) -> Iterator[str]:
     price, selector = used.price, used.price.selector
     yield f"the row is one of {price.model}, for tier {selector.tier or 'any'}"
-    yield f"for {f'region {selector.region}' if selector.region else 'every other region'}"
+    region = (
+        f"region {selector.region}" if selector.region else "regions without a row of their own"
+    )
+    yield f"for {region}"
     yield _size_reason(ladder, place)
     if selector.hours is not None:
         yield "it is the time of day that the row is for"

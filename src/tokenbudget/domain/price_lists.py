@@ -150,6 +150,11 @@ class PriceList:
             self._converted[key] = converted
         return converted
 
+    def quoted_on(self, currency: str, instant: datetime) -> date | None:
+        """Give the day of the quote that converts a currency then, None when none does."""
+        quoted = self.agreements.exchange.conversion_at(currency, self.currency, instant)
+        return quoted.day if quoted else None
+
     def schedule(
         self,
         provider: str,

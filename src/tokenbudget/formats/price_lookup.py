@@ -1,4 +1,4 @@
-"""A price on the wire and on the screen: its row, its rates, why it applies, what its flags mean."""
+"""A price on the wire and on the screen: row, rates, why it applies and what its flags mean."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ class Recorder:
                 if isinstance(item, Rejection):
                     self.tallies[number].rejected.append(item)
                     continue
-                placement = self.memory.place(_call_of(item), item.tags, work.caller, self.rules)
+                placement = self.memory.place(call_of(item), item.tags, work.caller, self.rules)
                 kept_tags = self.memory.kept_tags(item.tags, work.caller)
                 candidates.append(Candidate(number, index, item, placement, kept_tags))
         return candidates
@@ -359,7 +359,8 @@ def _identity(item: Candidate) -> tuple[str, str]:
     return item.event.source, item.event.event_ref
 
 
-def _call_of(event: UsageEvent) -> CallFacts:
+def call_of(event: UsageEvent) -> CallFacts:
+    """Give what an event says of its call."""
     return CallFacts(
         event.provider,
         event.model,

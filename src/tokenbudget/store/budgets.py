@@ -188,27 +188,20 @@ def lock_counters(session: Session, counter_ids: Iterable[int]) -> dict[int, Cou
     ids = sorted(counter_ids)
     if not ids:
         return {}
-    return {
-        counter_id: Counter(
-            id=counter_id,
-            budget_id=budget_id,
-            counting_version=counting_version,
-            split_key=split_key,
-            period=_period_of(start_micros, end_micros),
-            settled=settled,
-            held=held,
-        )
-        for (
-            counter_id,
-            budget_id,
-            counting_version,
-            split_key,
-            start_micros,
-            end_micros,
-            settled,
-            held,
-        ) in LOCKED_COUNTERS.run(session, {"ids": ids})
-    }
+    rows = LOCKED_COUNTERS.run(session, {"ids": ids})
+    return {row.id: _counter_of(row) for row in rows}
+
+
+def _counter_of(row: sa.Row[Any]) -> Counter:
+    return Counter(
+        id=row.id,
+        budget_id=row.budget_id,
+        counting_version=row.counting_version,
+        split_key=row.split_key,
+        period=_period_of(row.window_start, row.window_end),
+        settled=row.settled,
+        held=row.held,
+    )
 
 
 @lru_cache(MAX_PERIODS)

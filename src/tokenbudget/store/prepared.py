@@ -132,13 +132,15 @@ def _text_of(compiled: sa.Compiled, dialect: Dialect) -> _Text:
     processors = [
         compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names
     ]
-    literals = {name: compiled.binds[name].value for name in names}
+    literals = {
+        name: compiled.binds[name].value for name in names if not compiled.binds[name].required
+    }
     return _Text(
         sql=str(compiled),
         names=names,
         conversions=tuple((place, convert) for place, convert in enumerate(processors) if convert),
         defaults={
-            **{name: value for name, value in literals.items() if not compiled.binds[name].required},
+            **literals,
             **{column.key: _constant_default(column) for column in compiled.insert_prefetch},
         },
     )

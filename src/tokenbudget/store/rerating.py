@@ -94,7 +94,11 @@ def list_candidates(
         .order_by(CHARGES.c.usage_id)
         .limit(limit)
     )
-    return session.connection().execute(statement).all()
+    result = session.connection().execute(statement)
+    # As the driver gives them: an object a row would cost more than the query does.
+    rows: list[tuple[Any, ...]] = result.cursor.fetchall()
+    result.close()
+    return rows
 
 
 def _candidate_columns() -> list[sa.ColumnElement[Any]]:
@@ -117,13 +121,13 @@ def _candidate_columns() -> list[sa.ColumnElement[Any]]:
 
 
 def _is_selected(selection: Selection) -> sa.ColumnElement[bool]:
-    is_rated = CHARGES.c.effective_nanos.is_not(None) & CHARGES.c.price_row_id.in_(
-        sorted(selection.price_row_ids)
-    )
-    is_unpriced = CHARGES.c.effective_nanos.is_(None)
-    if not selection.price_row_ids:
-        return is_unpriced
-    return sa.or_(is_rated, is_unpriced) if selection.has_unpriced else is_rated
+    has_cost = CHARGES.c.effective_nanos.is_not(None)
+    kinds: list[sa.ColumnElement[bool]] = []
+    if selection.price_row_ids:
+        kinds.append(has_cost & CHARGES.c.price_row_id.in_(sorted(selection.price_row_ids)))
+    if selection.has_unpriced:
+        kinds.append(CHARGES.c.effective_nanos.is_(None))
+    return sa.or_(sa.false(), *kinds)
 
 
 def _is_in_scope(scope: RerateScope) -> list[sa.ColumnElement[bool]]:

@@ -140,9 +140,7 @@ def test_costs_are_told_by_tier_size_and_unit() -> None:
 
 
 def test_a_threshold_that_belongs_to_the_dearer_side_has_one_less() -> None:
-    found = offer(
-        litellm_provider="xai", input_cost_per_token_above_200k_tokens=Decimal("2e-06")
-    )
+    found = offer(litellm_provider="xai", input_cost_per_token_above_200k_tokens=Decimal("2e-06"))
 
     assert list(found.standard) == [None, 199_999]
 
