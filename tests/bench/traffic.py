@@ -1,7 +1,7 @@
 """What the load generator sends: quota checks and batches of events of one invented company.
 
 Six teams with fifteen features, each on two of eight models, used by two hundred tenants and five
-thousand users, some far more than others. Events happen one after the other, as they do in life.
+thousand users, some far more than others. Events happen one after the other, from the last midnight on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PREPARED_BATCHES = 40
 PREPARED_CHECKS = 400
 NUMBER_MARK = b"@@@@@@@@@@"
 TIME_MARK = b"2000-01-01T00:00:00Z"
-START = datetime(2026, 11, 2, tzinfo=UTC)
+START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 SEED = 2026
 
 BUDGETS = """

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.price_builders import NOON, day, make_model, make_price, make_price_list
+from tokenbudget.domain import price_lists
 from tokenbudget.domain.agreements import Agreements, Contract
 from tokenbudget.domain.exchange import FxTable, Quote
 from tokenbudget.domain.price_lists import PriceList
@@ -266,6 +267,18 @@ def test_without_a_quote_that_day_a_foreign_price_is_unpriced() -> None:
     assert (early.list_nanos, early.flags) == (None, ("currency_CNY",))
     assert (late.list_nanos, late.flags) == (None, ("currency_CNY",))
     assert charge_of(price_list, occurred_at=day("2026-04-14")).list_nanos == 125_000_000
+
+
+def test_the_cache_of_conversions_is_bounded_and_forgetting_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(price_lists, "MAX_CACHED_SCHEDULES", 2)
+    price_list = agreed(price_list=YUAN_LIST, exchange=FxTable((YUAN_QUOTE,)))
+    days = [day(f"2026-03-0{number}") for number in (1, 2, 3, 1)]
+
+    costs = [charge_of(price_list, occurred_at=instant).list_nanos for instant in days]
+
+    assert costs == [125_000_000] * 4
 
 
 def test_what_was_agreed_changes_what_a_charge_is_known_by() -> None:

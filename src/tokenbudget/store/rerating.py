@@ -96,7 +96,7 @@ def list_candidates(
     )
     result = session.connection().execute(statement)
     # As the driver gives them: an object a row would cost more than the query does.
-    rows: list[tuple[Any, ...]] = result.cursor.fetchall()
+    rows = result.cursor.fetchall()
     result.close()
     return rows
 
