@@ -29,7 +29,7 @@ from tokenbudget.domain.rollups import DAY_SECONDS, MEASURES, QUARTER_HOUR_SECON
 from tokenbudget.services.price_rows import price_row_of
 from tokenbudget.services.rerating import approve_rerate, propose_rerate
 from tokenbudget.services.selfcheck import selfcheck
-from tokenbudget.services.usage import MICROS_PER_SECOND, rollup_row
+from tokenbudget.services.usage import MICROS_PER_SECOND
 from tokenbudget.store.db import Database, table_of
 from tokenbudget.store.ledger import (
     add_rollups,
@@ -233,11 +233,14 @@ def _rollup_rows(
             "input_tokens": input_tokens,
             "output_tokens": output_tokens,
         }
-        amounts = [measures[name] for name in MEASURES]
-        set_id = ids.dimension_set_ids[combination]
         for grain in (QUARTER_HOUR_SECONDS, DAY_SECONDS):
-            key = (second - second % grain, set_id, ids.price_row_id)
-            yield rollup_row(grain, key, amounts)
+            yield {
+                "grain_seconds": grain,
+                "starts_at": from_micros((second - second % grain) * MICROS_PER_SECOND),
+                "dimension_set_id": ids.dimension_set_ids[combination],
+                "price_row_id": ids.price_row_id,
+                **measures,
+            }
 
 
 def _total(database: Database) -> int:

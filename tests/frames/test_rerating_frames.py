@@ -183,25 +183,23 @@ def test_a_pair_takes_back_the_old_charge_and_posts_the_new_one() -> None:
 def test_quantities_move_from_rollup_to_rollup_with_their_amounts() -> None:
     moves = moves_of({"cached_input_tokens": 400, "output_tokens": 10, **UNPRICED})
 
-    sums = {key: amounts for key, amounts in _sums(moves)}
+    sums = rollup_sums(moves, new_row_ids={NEW.price_ref: NEW_ROW})
 
     # 600 plain and 400 cached input tokens at three dollars a million, ten of output at four.
-    amounts = dict(zip(MEASURES, (3_040_000,) * 3 + (1, 0, 1_000, 400, 0, 10, 0), strict=True))
-    taken = {**{name: -count for name, count in amounts.items()}, "unpriced_requests": -1}
-    taken.update(dict.fromkeys(("list_nanos", "contracted_nanos", "effective_nanos"), 0))
-    midnight = NOON_SECOND - NOON_SECOND % DAY_SECONDS
-    assert sums == {
-        (QUARTER_HOUR_SECONDS, NOON_SECOND, 5, 0): taken,
-        (QUARTER_HOUR_SECONDS, NOON_SECOND, 5, NEW_ROW): amounts,
-        (DAY_SECONDS, midnight, 5, 0): taken,
-        (DAY_SECONDS, midnight, 5, NEW_ROW): amounts,
-    }
-
-
-def _sums(moves: pl.DataFrame) -> list[tuple[tuple[int, int, int, int], dict[str, int]]]:
-    return [
-        ((grain, *key), dict(zip(MEASURES, amounts, strict=True)))
-        for grain, key, amounts in rollup_sums(moves, new_row_ids={NEW.price_ref: NEW_ROW})
+    given = dict(zip(MEASURES, (3_040_000,) * 3 + (1, 0, 1_000, 400, 0, 10, 0), strict=True))
+    taken = {name: -amount for name, amount in given.items()}
+    taken.update(list_nanos=0, contracted_nanos=0, effective_nanos=0, unpriced_requests=-1)
+    noon, midnight = NOON_SECOND, NOON_SECOND - NOON_SECOND % DAY_SECONDS
+    assert sums.to_dicts() == [
+        {
+            "grain_seconds": grain,
+            "starts_at": second * 1_000_000,
+            "dimension_set_id": 5,
+            "price_row_id": price_row_id,
+            **amounts,
+        }
+        for grain, second in ((QUARTER_HOUR_SECONDS, noon), (DAY_SECONDS, midnight))
+        for price_row_id, amounts in ((0, taken), (NEW_ROW, given))
     ]
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
+
+import pytest
 
 from tests.builders import (
     CENT,
@@ -31,6 +34,7 @@ from tokenbudget.domain.costs import CostQuery
 from tokenbudget.domain.exchange import FxTable, Quote
 from tokenbudget.domain.periods import Period
 from tokenbudget.domain.price_lists import PriceList
+from tokenbudget.jobs import Jobs
 from tokenbudget.services.commitments import DaySharing, list_days_due, share_days
 from tokenbudget.services.costs import query_costs
 from tokenbudget.services.ledger import Ledger
@@ -349,3 +353,32 @@ def test_shares_are_rows_by_commitment_quarter_hour_and_bearer(services: Service
     assert (row["commitment_id"], row["kind"]) == ("ptu", "used")
     assert row["starts_at"] == datetime.fromisoformat("2026-11-19T10:00:00Z")
     assert row["nanos"] == 24 * DOLLAR
+
+
+def test_workers_that_share_a_day_at_once_share_it_once(services: Services) -> None:
+    commitment = make_commitment()
+    ledgers = [commit(services, commitment) for _ in range(4)]
+    record(ledgers[0], covered_event())
+
+    with ThreadPoolExecutor(len(ledgers)) as pool:
+        sharings = list(pool.map(lambda ledger: share(ledger, commitment), ledgers))
+
+    assert sum(sharing.is_changed for [sharing] in sharings) == 1
+    assert costs_by_team(services.database)[("growth",)] == (2 * CENT, 2 * CENT, 24 * DOLLAR)
+    assert broken_rules(services.database) == []
+
+
+def test_the_scheduled_job_shares_and_tells_what_waits(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commitments = (make_commitment(), make_commitment(id="yen", currency="JPY"))
+    price_list = PRICES.with_agreements(Agreements(commitments=commitments, version="agreed"))
+    jobs = Jobs(replace(services, price_list=price_list))
+
+    jobs.share_commitments()
+
+    jobs.http.close()
+    rows = rows_of(services.database, CommitmentShareRow)
+    assert {row["commitment_id"] for row in rows} == {"ptu"}
+    assert sum(row["nanos"] for row in rows) == 24 * DOLLAR
+    assert "commitment_not_shared" in capsys.readouterr().out

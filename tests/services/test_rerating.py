@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
 from tests.builders import (
     CENT,
+    DOLLAR,
     cents,
     contents,
     hold_cents,
@@ -32,7 +35,8 @@ from tests.services.rerate_cases import (
     spent_nanos,
 )
 from tokenbudget.bootstrap import Services
-from tokenbudget.domain.errors import Conflict, NotFound
+from tokenbudget.domain.agreements import Agreements, Contract
+from tokenbudget.domain.commitments import Commitment, Per
 from tokenbudget.domain.rerating import (
     CostDelta,
     DeltaKey,
@@ -42,19 +46,12 @@ from tokenbudget.domain.rerating import (
 )
 from tokenbudget.services.rerating import (
     approve_rerate,
-    get_rerate,
-    list_rerates,
     propose_rerate,
 )
 from tokenbudget.store.db import Database, insert_rows
-from tokenbudget.store.tables import AlertRow, ChargeRow, PeriodCloseRow, RerateRow
+from tokenbudget.store.tables import AlertRow, ChargeRow, PeriodCloseRow
 
 ALL_REASONS = RerateScope(frozenset(Reason))
-FEATURE = {"team": "growth", "feature": "summarise", "tenant": "acme"}
-
-
-class Crash(RuntimeError):
-    """The process ends here."""
 
 
 def test_a_dry_run_shows_who_pays_more_and_charges_nothing(
@@ -122,19 +119,6 @@ def test_each_usage_gets_a_pair_of_charges_under_one_rerate(
     ]
 
 
-def test_approving_again_changes_nothing(
-    services: Services, database: Database, clock: FrozenClock
-) -> None:
-    record(ledger_by(services, BOOK), *make_events(3))
-    applied = rerate(database, FIXED_BOOK, clock)
-    before = contents(database)
-
-    again = approve_rerate(database, FIXED_BOOK, applied.rerate_id, now=clock())
-
-    assert again == applied
-    assert contents(database) == before
-
-
 def test_a_second_dry_run_finds_nothing_left(
     services: Services, database: Database, clock: FrozenClock
 ) -> None:
@@ -159,17 +143,6 @@ def test_a_second_fix_takes_back_what_the_first_charged(
 
     assert spent_nanos(database) == CENT
     assert [row["sequence"] for row in rows_of(database, ChargeRow)] == [0, 2, 3, 4, 5]
-
-
-def test_asking_again_while_nothing_changed_gives_the_same_proposal(
-    services: Services, database: Database, clock: FrozenClock
-) -> None:
-    record(ledger_by(services, BOOK), make_event())
-    first = propose_rerate(database, FIXED_BOOK, RerateScope(), now=clock())
-    clock.advance(hours=1)
-
-    assert propose_rerate(database, FIXED_BOOK, RerateScope(), now=clock()) == first
-    assert list_rerates(database, limit=10) == [first]
 
 
 def test_a_change_of_price_is_rated_again_only_when_it_is_asked_for(
@@ -349,90 +322,6 @@ def test_a_revision_takes_back_what_the_rerate_charged(
     assert rolled_up(database, "input_tokens") == {2: 40_000}
 
 
-def test_another_price_book_needs_another_dry_run(
-    services: Services, database: Database, clock: FrozenClock
-) -> None:
-    record(ledger_by(services, BOOK), make_event())
-    proposed = propose_rerate(database, FIXED_BOOK, RerateScope(), now=clock())
-    before = contents(database)
-
-    with pytest.raises(Conflict, match="make a new dry run"):
-        approve_rerate(database, CHANGED_BOOK, proposed.rerate_id, now=clock())
-
-    assert contents(database) == before
-
-
-def test_usage_that_changed_since_needs_another_dry_run(
-    services: Services, database: Database, clock: FrozenClock
-) -> None:
-    ledger = ledger_by(services, BOOK)
-    record(ledger, make_event())
-    proposed = propose_rerate(database, FIXED_BOOK, RerateScope(), now=clock())
-    record(ledger, make_event(usage=cents(4), revision=1))
-    before = contents(database)
-
-    with pytest.raises(Conflict, match="has changed since its dry run"):
-        approve_rerate(database, FIXED_BOOK, proposed.rerate_id, now=clock())
-
-    assert contents(database) == before
-
-
-def test_usage_recorded_since_by_the_fixed_book_does_not_matter(
-    services: Services, database: Database, clock: FrozenClock
-) -> None:
-    record(ledger_by(services, BOOK), make_event())
-    proposed = propose_rerate(database, FIXED_BOOK, RerateScope(), now=clock())
-    record(ledger_by(services, FIXED_BOOK), make_event(event_id="new"))
-
-    applied = approve_rerate(database, FIXED_BOOK, proposed.rerate_id, now=clock())
-
-    assert applied.applied == proposed.proposed
-    assert spent_nanos(database) == 2 * 25_000_000
-
-
-def test_what_a_crash_leaves_is_continued_by_approving_again(
-    services: Services, database: Database, clock: FrozenClock
-) -> None:
-    record(ledger_by(services, BOOK), *make_events(5))
-    proposed = propose_rerate(database, FIXED_BOOK, RerateScope(), now=clock(), usages_per_part=2)
-
-    def crash(_usages: int) -> None:
-        raise Crash
-
-    with pytest.raises(Crash):
-        approve_rerate(database, FIXED_BOOK, proposed.rerate_id, now=clock(), advance=crash)
-    begun = get_rerate(database, proposed.rerate_id)
-    assert (begun.state, begun.applied.usages) == (RerateState.APPROVED, 2)
-    assert spent_nanos(database) == 2 * 25_000_000 + 3 * 20_000_000
-
-    told: list[int] = []
-    finished = approve_rerate(
-        database, FIXED_BOOK, proposed.rerate_id, now=clock(), advance=told.append
-    )
-
-    assert (finished.state, finished.applied) == (RerateState.APPLIED, proposed.proposed)
-    assert told == [2, 1]
-    assert spent_nanos(database) == 5 * 25_000_000
-
-
-def test_usage_revised_while_a_rerate_is_applied_is_left_alone(
-    services: Services, database: Database, clock: FrozenClock
-) -> None:
-    ledger = ledger_by(services, BOOK)
-    record(ledger, *make_events(3))
-    proposed = propose_rerate(database, FIXED_BOOK, RerateScope(), now=clock(), usages_per_part=2)
-
-    def revise(_usages: int) -> None:
-        record(
-            ledger_by(services, FIXED_BOOK), make_event(event_id="e3", usage=cents(4), revision=1)
-        )
-
-    applied = approve_rerate(database, FIXED_BOOK, proposed.rerate_id, now=clock(), advance=revise)
-
-    assert (applied.applied.usages, applied.stale.usages) == (2, 1)
-    assert spent_nanos(database) == 2 * 25_000_000 + 60_000_000
-
-
 def test_the_difference_of_a_closed_period_posts_to_the_open_one(
     services: Services, database: Database, clock: FrozenClock
 ) -> None:
@@ -460,18 +349,6 @@ def test_the_difference_of_a_closed_period_posts_to_the_open_one(
         (202610, 25_000_000),
     ]
     assert spent_nanos(database) == 50_000_000
-
-
-def test_closing_a_period_after_the_dry_run_needs_another(
-    services: Services, database: Database, clock: FrozenClock
-) -> None:
-    record(ledger_by(services, BOOK), make_event(occurred_at="2026-10-31T12:00:00Z"))
-    proposed = propose_rerate(database, FIXED_BOOK, RerateScope(), now=clock())
-    with database.transaction() as session:
-        insert_rows(session, PeriodCloseRow, [{"closed_before": 202611, "recorded_at": clock()}])
-
-    with pytest.raises(Conflict):
-        approve_rerate(database, FIXED_BOOK, proposed.rerate_id, now=clock())
 
 
 def test_counters_of_money_follow_and_others_stay(
@@ -531,28 +408,6 @@ def test_what_settled_in_the_window_of_its_hold_moves_there(
     assert spent_nanos(database) == 25_000_000
 
 
-def test_a_rerate_that_does_not_exist_is_not_found(database: Database, clock: FrozenClock) -> None:
-    with pytest.raises(NotFound, match="re-rating 7 does not exist"):
-        approve_rerate(database, FIXED_BOOK, 7, now=clock())
-
-
-def test_everything_lands_in_the_ledger_whatever_else_is_written_meanwhile(
-    services: Services, database: Database, clock: FrozenClock
-) -> None:
-    record(ledger_by(services, BOOK), *make_events(6))
-    proposed = propose_rerate(database, FIXED_BOOK, RerateScope(), now=clock(), usages_per_part=1)
-    writer = ledger_by(services, FIXED_BOOK)
-    numbers = iter(range(100, 200))
-
-    def ingest(_usages: int) -> None:
-        record(writer, make_event(event_id=f"new-{next(numbers)}"))
-
-    approve_rerate(database, FIXED_BOOK, proposed.rerate_id, now=clock(), advance=ingest)
-
-    assert spent_nanos(database) == 12 * 25_000_000
-    assert len(rows_of(database, RerateRow)) == 1
-
-
 def test_reasons_that_nothing_answers_to_find_nothing(
     services: Services, database: Database, clock: FrozenClock
 ) -> None:
@@ -560,3 +415,43 @@ def test_reasons_that_nothing_answers_to_find_nothing(
     scope = RerateScope(frozenset({Reason.FIXED}))
 
     assert propose_rerate(database, BOOK, scope, now=clock()).proposed == CostDelta()
+
+
+def test_what_a_commitment_covers_moves_at_list_price_only(
+    services: Services, database: Database, clock: FrozenClock
+) -> None:
+    owned = Commitment(
+        "ptu",
+        "acme",
+        covers={"model": ("plain",)},
+        nanos_per_time=Fraction(DOLLAR),
+        per=Per.HOUR,
+        valid_from=day("2026-11-20"),
+    )
+    agreed = Agreements(commitments=(owned,))
+    record(
+        ledger_by(services, BOOK.with_agreements(agreed)),
+        make_event(event_id="covered"),
+        make_event(event_id="before", occurred_at="2026-11-19T23:59:59Z"),
+    )
+
+    applied = rerate(database, FIXED_BOOK.with_agreements(agreed), clock)
+
+    # Half a cent each at list price; the commitment's fixed cost stands for one of them.
+    assert applied.applied == CostDelta(2, 10_000_000, 10_000_000, 5_000_000)
+    assert spent_nanos(database) == 25_000_000
+
+
+def test_a_contract_learned_of_late_is_a_change(
+    services: Services, database: Database, clock: FrozenClock
+) -> None:
+    record(ledger_by(services, BOOK), make_event())
+    contract = Contract("acme-2026", provider="acme", times=Fraction(3, 4))
+    contracted = BOOK.with_agreements(Agreements(contracts=(contract,)))
+
+    assert propose_rerate(database, contracted, RerateScope(), now=clock()).proposed.usages == 0
+    applied = rerate(database, contracted, clock, ALL_REASONS)
+
+    # A quarter off two cents.
+    assert applied.applied == CostDelta(1, 0, -5_000_000, -5_000_000)
+    assert spent_nanos(database) == 15_000_000

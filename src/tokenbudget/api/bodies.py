@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from tokenbudget.domain.errors import MalformedBody, TooLarge, UnsupportedMediaType
 
@@ -34,15 +34,25 @@ async def read_body(request: Request, *, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise TooLarge(f"the body has {declared} bytes; the limit is {limit}")
-    chunks = []
+    body = await _receive_all(request, limit)
+    return _gunzip(body, limit) if encoding == "gzip" else body
+
+
+async def _receive_all(request: Request, limit: int) -> bytes:
+    """Give the body as it came, usually in one piece, read without the framework's generator."""
+    pieces: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
+    is_complete = False
+    while not is_complete:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
         if size > limit:
             raise TooLarge(f"the body exceeds {limit} bytes")
-        chunks.append(chunk)
-    body = b"".join(chunks)
-    return _gunzip(body, limit) if encoding == "gzip" else body
+        is_complete = not message.get("more_body", False)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def parse_body(parse: Callable[[bytes], ParsedT], body: bytes) -> ParsedT:

@@ -78,6 +78,7 @@ def parse_instant(text: str, *, field: str) -> datetime:
         raise InvalidInput(f"{field} {text!r} is out of range", field=field) from None
 
 
+@lru_cache(maxsize=4096)
 def format_instant(value: datetime) -> str:
     """Give RFC 3339 in UTC, such as ``2026-11-20T12:00:00Z``; a naive value is a ValueError."""
     return _require_aware(value).astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -210,12 +210,14 @@ def upper_bound_cost(
     match, flags = _find_bound(input_tokens, facts, price_list)
     if match is None or flags:
         return _unpriced(facts, match, flags)
-    sheets = (match.published, match.contracted)
     if max_output_tokens and _dearest_output_rate(match.published) is None:
         return _unpriced(facts, match, (UNRATED_PREFIX + "output_tokens",))
-    list_picos, contracted_picos = (
-        _input_picos(input_tokens, sheet) + max_output_tokens * (_dearest_output_rate(sheet) or 0)
-        for sheet in sheets
+    published, contracted = match.published, match.contracted
+    list_picos = _bound_picos(input_tokens, max_output_tokens, published)
+    contracted_picos = (
+        list_picos
+        if contracted is published
+        else _bound_picos(input_tokens, max_output_tokens, contracted)
     )
     return _priced(facts, match, (list_picos, contracted_picos), ())
 
@@ -268,6 +270,11 @@ def _absence(facts: RatingFacts, price_list: PriceList) -> str:
 
 def _input_picos(input_tokens: int, sheet: UnitRates) -> int:
     return input_tokens * sheet.rates.get("input_tokens", 0) + sheet.rates.get("requests", 0)
+
+
+def _bound_picos(input_tokens: int, max_output_tokens: int, sheet: UnitRates) -> int:
+    output_rate = _dearest_output_rate(sheet) or 0
+    return _input_picos(input_tokens, sheet) + max_output_tokens * output_rate
 
 
 def _dearest_output_rate(sheet: UnitRates) -> int | None:

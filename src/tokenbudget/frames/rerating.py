@@ -59,6 +59,7 @@ SEEN_COLUMNS: Final = (
     "accounting_period",
 )
 OWNER_COLUMNS: Final = ("team", "feature", "tenant", "accounting_period", "reason")
+ROLLUP_KEYS: Final = ("grain_seconds", "starts_at", "dimension_set_id", "price_row_id")
 NO_PRICE_ROW: Final = 0
 MICROS_PER_SECOND: Final = 1_000_000
 
@@ -203,38 +204,42 @@ def charge_pairs(
     return pairs.sort("usage_id", "sequence")
 
 
-def rollup_sums(
-    moves: pl.DataFrame, *, new_row_ids: Mapping[str, int]
-) -> Iterable[tuple[int, tuple[int, int, int], tuple[int, ...]]]:
-    """Give what is added to rollups of both grains, quantities moving with their amounts.
+def rollup_sums(moves: pl.DataFrame, *, new_row_ids: Mapping[str, int]) -> pl.DataFrame:
+    """Give what is added to rollups of both grains, in key order: quantities follow their amounts.
 
-    Each is its grain in seconds, (start in seconds, dimension set id, price row id), MEASURES.
+    The columns are those of the ledger's rollups; ``starts_at`` is in microseconds since 1970.
     """
     was_unpriced = pl.col("old_effective_nanos").is_null()
     requests = pl.col("requests").fill_null(1)
     written = pl.sum_horizontal(*(pl.col(unit).fill_null(0) for unit in CACHE_WRITES))
     counted = moves.with_columns(requests=requests, cache_write_tokens=written)
     old_row_id = pl.when(was_unpriced).then(NO_PRICE_ROW).otherwise(pl.col("old_price_row_id"))
+    keys = ("occurred_micros", "dimension_set_id", "price_row_id")
     taken = counted.with_columns(
         price_row_id=old_row_id,
         unpriced_requests=pl.when(was_unpriced).then("requests").otherwise(0),
         **{cost: pl.col(f"old_{cost}") for cost in COSTS},
-    ).select(*_ROLLUP_KEYS, *(-pl.col(name).fill_null(0) for name in MEASURES))
+    ).select(*keys, *(-pl.col(name).fill_null(0) for name in MEASURES))
     given = counted.with_columns(
         price_row_id=_row_ids(new_row_ids),
         unpriced_requests=pl.lit(0),
         **{cost: pl.col(f"new_{cost}") for cost in COSTS},
-    ).select(*_ROLLUP_KEYS, *(pl.col(name).fill_null(0) for name in MEASURES))
+    ).select(*keys, *(pl.col(name).fill_null(0) for name in MEASURES))
     both = pl.concat([taken, given], how="vertical_relaxed")
-    for grain in (QUARTER_HOUR_SECONDS, DAY_SECONDS):
-        sums = both.group_by(_bucket(grain), "dimension_set_id", "price_row_id").agg(
-            pl.col(name).cast(pl.Int128).sum() for name in MEASURES
-        )
-        for second, dimension_set_id, price_row_id, *measures in sums.iter_rows():
-            yield grain, (second, dimension_set_id, price_row_id), tuple(map(int, measures))
+    grains = [_sum_by_grain(both, grain) for grain in (QUARTER_HOUR_SECONDS, DAY_SECONDS)]
+    return pl.concat(grains).sort(ROLLUP_KEYS)
 
 
-_ROLLUP_KEYS: Final = ("occurred_micros", "dimension_set_id", "price_row_id")
+def _sum_by_grain(measured: pl.DataFrame, grain_seconds: int) -> pl.DataFrame:
+    start = _bucket(grain_seconds) * MICROS_PER_SECOND
+    # Int64 sums wrap in silence; the cast back refuses what does not fit.
+    sums = (pl.col(name).cast(pl.Int128).sum().cast(pl.Int64) for name in MEASURES)
+    return measured.group_by(
+        pl.lit(grain_seconds).alias("grain_seconds"),
+        start.alias("starts_at"),
+        "dimension_set_id",
+        "price_row_id",
+    ).agg(sums)
 
 
 def _frame(rows: Sequence[Sequence[Any]], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:

@@ -9,15 +9,16 @@ on the way. It refuses to decide anything.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 from sqlmodel import Session
 
 from tokenbudget.domain.budgets import (
+    FAR_FUTURE,
     Budget,
     BudgetMatch,
     Counter,
@@ -43,6 +44,22 @@ class Crossing:
     budget: Budget
     counter: Counter
     thresholds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Where usage of every instant of ``period`` counts; the key is None where it does not."""
+
+    period: Period
+    keys: tuple[tuple[BudgetMatch, CounterKey | None], ...]
+    wanted: Mapping[CounterKey, Period]
+
+
+class Aimed(Protocol):
+    """Anything that knows which budgets match it, and remembers its last aim."""
+
+    matches: tuple[BudgetMatch, ...]
+    aim: Aim | None
 
 
 @dataclass(slots=True)
@@ -73,6 +90,29 @@ class CounterBook:
         key = CounterKey(budget.id, budget.counting_version, key_text(match.split), period.start)
         self.wanted[key] = period
         return key
+
+    def keys_of(
+        self, target: Aimed, instant: datetime
+    ) -> tuple[tuple[BudgetMatch, CounterKey | None], ...]:
+        """Give the counter of every match for usage of this instant; targets remember it."""
+        aim = target.aim
+        if aim is None or not aim.period.contains(instant):
+            aim = target.aim = self._aim_at(target.matches, instant)
+        self.wanted.update(aim.wanted)
+        return aim.keys
+
+    def _aim_at(self, matches: Sequence[BudgetMatch], instant: datetime) -> Aim:
+        keys = tuple((match, self.key_of(match, instant)) for match in matches)
+        windows = [match.budget.window.period_at(instant) for match in matches]
+        # Outside a fixed range nothing says how long that stays so: the aim holds for an instant.
+        known = [window or Period(instant, instant + timedelta.resolution) for window in windows]
+        start = max((window.start for window in known), default=instant)
+        end = min((window.end for window in known), default=FAR_FUTURE)
+        return Aim(
+            period=Period(start, end),
+            keys=keys,
+            wanted={key: self.wanted[key] for _, key in keys if key is not None},
+        )
 
     def want_ids(self, counter_ids: Iterable[int]) -> None:
         """Ask for counters that a hold names."""

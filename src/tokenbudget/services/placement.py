@@ -24,6 +24,7 @@ from tokenbudget.domain.allocation import (
     kept_tags,
 )
 from tokenbudget.domain.budgets import BudgetMatch
+from tokenbudget.services.counting import Aim
 from tokenbudget.services.rulebook import Rulebook
 from tokenbudget.store.budgets import CounterKey
 from tokenbudget.store.ledger import (
@@ -47,6 +48,7 @@ class Placement:
     dimensions: DimensionSet
     matches: tuple[BudgetMatch, ...]
     dimension_set_id: int = 0
+    aim: Aim | None = None
 
 
 @dataclass(frozen=True, slots=True)

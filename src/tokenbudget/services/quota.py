@@ -159,9 +159,8 @@ class CheckDesk:
     ) -> tuple[tuple[Budget, CounterKey], ...]:
         return tuple(
             (match.budget, key)
-            for match in placement.matches
-            if match.budget.is_in_force(self.now)
-            and (key := book.key_of(match, self.now)) is not None
+            for match, key in book.keys_of(placement, self.now)
+            if key is not None and match.budget.is_in_force(self.now)
         )
 
     def _output_bound(self, request: CheckRequest) -> tuple[int, tuple[Notice, ...]]:

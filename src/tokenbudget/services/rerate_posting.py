@@ -18,18 +18,23 @@ from tokenbudget.domain.budgets import Counter, Unit
 from tokenbudget.domain.periods import from_micros
 from tokenbudget.domain.rating import RatingFacts, rate
 from tokenbudget.domain.usage import UNITS
-from tokenbudget.frames.rerating import charge_pairs, effective_moves, rollup_sums
+from tokenbudget.frames.rerating import (
+    MICROS_PER_SECOND,
+    charge_pairs,
+    effective_moves,
+    rollup_sums,
+)
 from tokenbudget.services.alerts import raise_alerts
 from tokenbudget.services.counting import CounterBook
 from tokenbudget.services.placement import Memory
 from tokenbudget.services.price_rows import price_row_of
 from tokenbudget.services.rulebook import Rulebook
-from tokenbudget.services.usage import MICROS_PER_SECOND, rollup_row
 from tokenbudget.store.budgets import CounterKey, add_transfers
-from tokenbudget.store.ledger import add_rollups
-from tokenbudget.store.rerating import (
+from tokenbudget.store.rerate_charges import (
     PAIR_COLUMNS,
+    ROLLUP_COLUMNS,
     Transfer,
+    add_rollup_sums,
     append_charge_pairs,
     list_transfers,
 )
@@ -55,7 +60,7 @@ class Poster:
         append_charge_pairs(self.session, pairs.select(PAIR_COLUMNS).rows())
         self._move_counters(moves)
         rollups = rollup_sums(moves, new_row_ids=new_row_ids)
-        add_rollups(self.session, [rollup_row(*each) for each in rollups])
+        add_rollup_sums(self.session, rollups.select(ROLLUP_COLUMNS).rows())
 
     def _store_price_rows(self, moves: pl.DataFrame) -> Mapping[str, int]:
         """Store the rows that the moves name and give their ids by digest."""

@@ -38,13 +38,13 @@ from tokenbudget.frames.rerating import (
     with_commitments,
     with_dimensions,
 )
-from tokenbudget.store.rerating import (
+from tokenbudget.store.rerate_charges import (
     Selection,
-    find_closed_before,
     list_candidates,
     list_charged_rows,
     list_dimensions,
 )
+from tokenbudget.store.rerating import find_closed_before
 from tokenbudget.store.rollups import find_dimension_sets
 
 USAGES_PER_PART: Final = 20_000

@@ -44,6 +44,7 @@ from tokenbudget.store import rerating as store
 from tokenbudget.store.budgets import shut_out_batches
 from tokenbudget.store.db import Database
 from tokenbudget.store.ledger import intern_price_list
+from tokenbudget.store.rerate_charges import has_unpriced_after, last_usage_id
 from tokenbudget.store.tables import RerateDeltaRow, ReratePartRow, RerateRow
 
 BREATH_SECONDS: Final = 0.12
@@ -101,7 +102,6 @@ def approve_rerate(
         )
     if rerate.state is RerateState.PROPOSED:
         _require_unchanged(database, price_list, rerate)
-        _set_state(database, rerate_id, RerateState.APPROVED, approved_at=now)
     _apply_parts(database, price_list, rerate, now=now, advance=advance)
     return get_rerate(database, rerate_id)
 
@@ -122,39 +122,39 @@ def rate_unpriced(database: Database, price_list: PriceList, *, now: datetime) -
     """Rate what had no price and has one now, and give what was posted.
 
     Each unpriced usage is looked at once a price list, so that what can never be priced is not
-    looked at again until there is a new one.
+    looked at again until there is a new one. What changed meanwhile is left to the next round.
     """
     _finish_automatic(database, price_list, now=now)
     with database.reading() as session:
         checked_to = store.unpriced_checked_to(session, price_list.version)
-        if not store.has_unpriced_after(session, checked_to):
+        if not has_unpriced_after(session, checked_to):
             return CostDelta()
     with database.transaction() as session:
         # No batch in flight may hold an id below the highest that is looked at.
         shut_out_batches(session)
-        up_to = store.last_usage_id(session)
+        up_to = last_usage_id(session)
         price_list_id = intern_price_list(session, price_list.version, now=now)
     scope = RerateScope(frozenset({Reason.UNPRICED}), after_usage_id=checked_to)
-    posted = _rate_at_once(database, price_list, scope, now=now)
-    with database.transaction() as session:
-        store.mark_unpriced_checked(session, price_list_id, up_to)
-    return posted
+    rerate = _rate_at_once(database, price_list, scope, now=now)
+    if rerate is None or not rerate.stale.usages:
+        with database.transaction() as session:
+            store.mark_unpriced_checked(session, price_list_id, up_to)
+    return CostDelta() if rerate is None else rerate.applied
 
 
 def _rate_at_once(
     database: Database, price_list: PriceList, scope: RerateScope, *, now: datetime
-) -> CostDelta:
+) -> Rerate | None:
     """Apply a scope without asking anyone, and leave no trace when nothing moves."""
     with database.reading() as session:
         finding = scan_ledger(session, pose_question(session, price_list, scope))
     if not finding.parts:
-        return CostDelta()
+        return None
     with database.transaction() as session:
         version = price_list.version
         rerate_id = _add_proposal(session, finding, scope, version, now=now, is_automatic=True)
-    rerate = get_rerate(database, rerate_id)
-    _apply_parts(database, price_list, rerate, now=now)
-    return get_rerate(database, rerate_id).applied
+    _apply_parts(database, price_list, get_rerate(database, rerate_id), now=now)
+    return get_rerate(database, rerate_id)
 
 
 def _finish_automatic(database: Database, price_list: PriceList, *, now: datetime) -> None:
@@ -170,7 +170,9 @@ def _finish_automatic(database: Database, price_list: PriceList, *, now: datetim
 def _require_unchanged(database: Database, price_list: PriceList, rerate: Rerate) -> None:
     with database.reading() as session:
         finding = scan_ledger(session, pose_question(session, price_list, rerate.scope))
-    if finding.digest != rerate.digest:
+    # Whoever approved it at the same time may be applying it by now.
+    is_still_proposed = get_rerate(database, rerate.rerate_id).state is RerateState.PROPOSED
+    if finding.digest != rerate.digest and is_still_proposed:
         raise Conflict(
             f"what re-rating {rerate.rerate_id} would move has changed since its dry run; "
             "make a new one"
@@ -186,8 +188,10 @@ def _apply_parts(
     advance: Advance = lambda _count: None,
 ) -> None:
     """Apply what waits, each part in a transaction of its own."""
-    with database.reading() as session:
-        waiting = store.list_parts(session, rerate.rerate_id, state=PartState.WAITING)
+    rerate_id = rerate.rerate_id
+    with database.transaction() as session:
+        store.mark_approved(session, rerate_id, now=now)
+        waiting = store.list_parts(session, rerate_id, state=PartState.WAITING)
         session.expunge_all()
     shelf, memory = RulebookShelf(price_list), Memory(frozenset())
     for place, part in enumerate(waiting):
@@ -199,7 +203,8 @@ def _apply_parts(
             memory.follow(rules)
             _apply_part(Poster(session, rules, memory, now), part, rerate.scope)
         advance(part.usages)
-    _set_state(database, rerate.rerate_id, RerateState.APPLIED, applied_at=now)
+    with database.transaction() as session:
+        store.mark_applied(session, rerate_id, now=now)
 
 
 def _apply_part(poster: Poster, part: ReratePartRow, scope: RerateScope) -> None:
@@ -214,13 +219,6 @@ def _apply_part(poster: Poster, part: ReratePartRow, scope: RerateScope) -> None
         poster.post(moves, rerate_id=part.rerate_id)
     state = PartState.APPLIED if is_unchanged else PartState.STALE
     store.set_part_state(session, part.rerate_id, part.part, state)
-
-
-def _set_state(
-    database: Database, rerate_id: int, state: RerateState, **instants: datetime
-) -> None:
-    with database.transaction() as session:
-        store.set_rerate_state(session, rerate_id, {"state": state.value, **instants})
 
 
 def _add_proposal(

@@ -155,10 +155,7 @@ class Recorder:
     def aim(self, book: CounterBook) -> None:
         """Ask the book for the counters these postings move."""
         for posting in self.postings:
-            posting.keys = tuple(
-                (match, book.key_of(match, posting.occurred_at))
-                for match in posting.placement.matches
-            )
+            posting.keys = book.keys_of(posting.placement, posting.occurred_at)
 
     def write_rollups(self) -> None:
         """Add every posting to its quarter-hour and its UTC day."""
@@ -179,7 +176,7 @@ class Recorder:
             present = days.get(key)
             days[key] = amounts if present is None else _add(present, amounts)
         rows = [
-            rollup_row(grain, key, amounts)
+            _rollup_row(grain, key, amounts)
             for grain, sums in ((QUARTER_HOUR_SECONDS, quarters), (DAY_SECONDS, days))
             for key, amounts in sums.items()
         ]
@@ -473,11 +470,7 @@ def _add(left: Sequence[int], right: Sequence[int]) -> list[int]:
     return [a + b for a, b in zip(left, right, strict=True)]
 
 
-def rollup_row(grain: int, key: tuple[int, int, int], amounts: Sequence[int]) -> dict[str, Any]:
-    """Give the row that adds amounts (in the order of MEASURES) to a rollup.
-
-    The key is (start in seconds, dimension set id, price row id).
-    """
+def _rollup_row(grain: int, key: tuple[int, int, int], amounts: Sequence[int]) -> dict[str, Any]:
     second, dimension_set_id, price_row_id = key
     return {
         "grain_seconds": grain,

@@ -188,20 +188,14 @@ def lock_counters(session: Session, counter_ids: Iterable[int]) -> dict[int, Cou
     ids = sorted(counter_ids)
     if not ids:
         return {}
-    rows = LOCKED_COUNTERS.run(session, {"ids": ids})
-    return {row.id: _counter_of(row) for row in rows}
+    counters = map(_counter_of, LOCKED_COUNTERS.run(session, {"ids": ids}).all())
+    return {counter.id: counter for counter in counters}
 
 
-def _counter_of(row: sa.Row[Any]) -> Counter:
-    return Counter(
-        id=row.id,
-        budget_id=row.budget_id,
-        counting_version=row.counting_version,
-        split_key=row.split_key,
-        period=_period_of(row.window_start, row.window_end),
-        settled=row.settled,
-        held=row.held,
-    )
+def _counter_of(row: Sequence[Any]) -> Counter:
+    counter_id, budget_id, counting_version, split_key, start, end, settled, held = row
+    period = _period_of(start, end)
+    return Counter(counter_id, budget_id, counting_version, split_key, period, settled, held)
 
 
 @lru_cache(MAX_PERIODS)

@@ -106,9 +106,7 @@ def insert_of_new(table: sa.Table, columns: tuple[str, ...]) -> Prepared:
 
 
 @lru_cache(MAX_INSERTS)
-def insert_or_add(
-    table: sa.Table, columns: tuple[str, ...], added: tuple[str, ...]
-) -> Prepared:
+def insert_or_add(table: sa.Table, columns: tuple[str, ...], added: tuple[str, ...]) -> Prepared:
     """Give the insert that adds to the row with the same primary key, if there is one."""
 
     def build(dialect_name: str) -> sa.Insert:
