@@ -23,7 +23,7 @@ from tests.server_process import COMMAND, ServerProcess, serving
 
 PLAIN_SERVER: Final = (sys.executable, "-m", "tests.bench.plain_app")
 CONNECTIONS: Final = 32
-ROUNDS, REQUESTS = 7, 8_000
+ROUNDS, REQUESTS = 9, 6_000
 QUICK_ROUNDS, QUICK_REQUESTS = 3, 2_000
 MIN_RATIO: Final = 0.70
 MICROS_PER_SECOND: Final = 1_000_000

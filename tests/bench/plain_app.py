@@ -7,28 +7,38 @@ TOKENBUDGET_PORT.
 from __future__ import annotations
 
 import os
+from decimal import Decimal
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tokenbudget.cli.serve import BACKLOG
 
 app = FastAPI()
 
 
-class Check(BaseModel):
-    """The body of a quota check."""
+Words = Annotated[str, Field(max_length=256)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Tokens = Annotated[int, Field(ge=0, le=10**8)]
+Seconds = Annotated[int, Field(ge=1, le=31 * 86_400)]
 
-    tags: dict[str, str | None] = {}
-    provider: str | None = None
-    model: str | None = None
-    input_tokens: int | None = None
-    max_output_tokens: int | None = None
-    service_tier: str | None = None
-    estimate: str | None = None
-    ttl_seconds: int | None = None
-    idempotency_key: str | None = None
+
+class Check(BaseModel, extra="forbid"):
+    """The body of a quota check, under the rules of the real one."""
+
+    tags: dict[Name, Words | None] = {}
+    provider: Name | None = None
+    model: Name | None = None
+    input_tokens: Tokens | None = None
+    max_output_tokens: Tokens | None = None
+    text: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    service_tier: Words | None = None
+    estimate: Decimal | None = None
+    ttl_seconds: Seconds | None = None
+    idempotency_key: Name | None = None
     dry_run: bool = False
 
 

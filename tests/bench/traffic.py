@@ -1,7 +1,8 @@
 """What the load generator sends: quota checks and batches of events of one invented company.
 
 Six teams with fifteen features, each on two of eight models, used by two hundred tenants and five
-thousand users, some far more than others. Events happen one after the other, from the last midnight on.
+thousand users, some far more than others. Events happen one after the other, from the last
+midnight on.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _check(random: Random) -> dict[str, object]:
         "input_tokens": random.randrange(200, 4_000),
         "max_output_tokens": 800,
         "service_tier": "standard",
-        "ttl_seconds": 60,
+        "ttl_seconds": 3_600,
     }
 
 

@@ -158,17 +158,23 @@ def judge(demand: Demand, accounts: Sequence[Account]) -> Verdict:
     left.
     """
     verdict = Verdict()
+    rooms = {account.budget.id: account.room() for account in accounts}
     for account in accounts:
-        if demand.quantity(account.budget.unit) <= account.room():
+        budget = account.budget
+        if demand.quantity(budget.unit) <= rooms[budget.id]:
             continue
-        if account.budget.mode is Mode.HARD:
+        if budget.mode is Mode.HARD:
             verdict.refusing.append(account)
-        elif account.budget.mode is Mode.SOFT:
-            verdict.warnings.append(_exceeded_notice(account.budget))
+        elif budget.mode is Mode.SOFT:
+            verdict.warnings.append(_exceeded_notice(budget))
     candidates = verdict.refusing or [
         account for account in accounts if account.budget.mode is not Mode.SHADOW
     ]
-    verdict.binding = min(candidates, key=_relative_room, default=None)
+    verdict.binding = min(
+        candidates,
+        key=lambda account: _rank(account.budget, rooms[account.budget.id]),
+        default=None,
+    )
     return verdict
 
 
@@ -214,7 +220,7 @@ def _exceeded_notice(budget: Budget) -> Notice:
     return Notice("budget_exceeded", f"budget {budget.id} is soft and would be exceeded")
 
 
-def _relative_room(account: Account) -> tuple[int, str]:
+def _rank(budget: Budget, room: int) -> tuple[int, str]:
     # Budgets of different units compare by the share of the limit that is left, in millionths.
-    limit = max(1, account.budget.limit + account.budget.overdraft)
-    return account.room() * 1_000_000 // limit, account.budget.id
+    limit = budget.limit + budget.overdraft or 1
+    return room * 1_000_000 // limit, budget.id

@@ -64,6 +64,7 @@ def zone(name: str) -> ZoneInfo:
         raise InvalidInput(f"timezone {name!r} is not an IANA zone", field="timezone") from None
 
 
+@lru_cache(maxsize=4096)
 def parse_instant(text: str, *, field: str) -> datetime:
     """Give the aware UTC datetime of an RFC 3339 text; raises InvalidInput for any other text."""
     try:
