@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import itemgetter
 from typing import Final
 
 from tokenbudget.domain.budgets import Budget, Counter, Mode, Unit
@@ -158,23 +159,20 @@ def judge(demand: Demand, accounts: Sequence[Account]) -> Verdict:
     left.
     """
     verdict = Verdict()
-    rooms = {account.budget.id: account.room() for account in accounts}
+    ranked: list[tuple[tuple[int, str], Account]] = []
+    refusing: list[tuple[tuple[int, str], Account]] = []
     for account in accounts:
-        budget = account.budget
-        if demand.quantity(budget.unit) <= rooms[budget.id]:
-            continue
-        if budget.mode is Mode.HARD:
+        budget, room = account.budget, account.room()
+        is_short = demand.quantity(budget.unit) > room
+        if is_short and budget.mode is Mode.HARD:
             verdict.refusing.append(account)
-        elif budget.mode is Mode.SOFT:
-            verdict.warnings.append(_exceeded_notice(budget))
-    candidates = verdict.refusing or [
-        account for account in accounts if account.budget.mode is not Mode.SHADOW
-    ]
-    verdict.binding = min(
-        candidates,
-        key=lambda account: _rank(account.budget, rooms[account.budget.id]),
-        default=None,
-    )
+            refusing.append((_rank(budget, room), account))
+        elif budget.mode is not Mode.SHADOW:
+            ranked.append((_rank(budget, room), account))
+            if is_short:
+                verdict.warnings.append(_exceeded_notice(budget))
+    if refusing or ranked:
+        verdict.binding = min(refusing or ranked, key=itemgetter(0))[1]
     return verdict
 
 

@@ -104,10 +104,10 @@ class Memory:
         self, call: CallFacts, tags: Mapping[str, str], caller: Caller, rules: Rulebook
     ) -> Placement:
         """Give where a call with these tags counts; tags that are not rolled up do not matter."""
-        rolled = tags.items()
+        rolled = frozenset(tags.items())
         if not tags.keys().isdisjoint(self.unrolled_tags):
-            rolled = {tag for tag in rolled if tag[0] not in self.unrolled_tags}
-        key = (caller.key_id, call, frozenset(rolled))
+            rolled = frozenset(tag for tag in rolled if tag[0] not in self.unrolled_tags)
+        key = (caller.key_id, call, rolled)
         placement = self.placements.get(key)
         if placement is None:
             dimensions = allocate(
