@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from fastapi import FastAPI
 
@@ -15,6 +16,9 @@ from tokenbudget.jobs import Jobs
 from tokenbudget.logs import configure_logging
 from tokenbudget.settings import load_settings, packaged_path
 from tokenbudget.web.views import install_pages
+
+# Objects made before the youngest are looked through; one batch of the writer makes thousands.
+GARBAGE_THRESHOLD: Final = 10_000
 
 
 def make_server(services: Services) -> FastAPI:
@@ -47,4 +51,5 @@ def server_from_environment() -> FastAPI:
     # would halt every request for a tenth of a second.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
     return server

@@ -67,6 +67,8 @@ if __name__ == "__main__":
         port=int(os.environ["TOKENBUDGET_PORT"]),
         log_config=None,
         access_log=False,
+        proxy_headers=False,
+        server_header=False,
         backlog=BACKLOG,
         lifespan="on",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from tests.builders import rows_of
 from tests.domain.budget_cases import make_live_budget
 from tokenbudget.domain.budgets import Budget, BudgetMatch, BudgetWindow
 from tokenbudget.domain.periods import Period, Window
-from tokenbudget.services.counting import CounterBook, key_text, split_values_of
+from tokenbudget.services.counting import Aim, CounterBook, key_text, split_values_of
 from tokenbudget.store.budgets import CounterKey
 from tokenbudget.store.db import Database
 from tokenbudget.store.tables import CounterRow
@@ -115,3 +116,56 @@ def test_counters_of_a_budget_that_is_gone_cross_nothing(database: Database) -> 
 def test_split_values_are_found_again_in_the_key_they_make() -> None:
     for split in ((), ("acme",), ("a", ""), ('quote " and [bracket]', "ü")):
         assert split_values_of(key_text(split)) == split
+
+
+@dataclass
+class Target:
+    """Something that budgets match."""
+
+    matches: tuple[BudgetMatch, ...]
+    aim: Aim | None = None
+
+
+def test_what_budgets_match_remembers_its_counters_while_all_their_windows_last(
+    database: Database,
+) -> None:
+    month = match_of()
+    day = match_of(id="daily", window=BudgetWindow(Window.DAY, None))
+    target = Target((month, day))
+    with database.transaction() as session:
+        book = CounterBook(session, {}, {})
+        at_noon = book.keys_of(target, NOON)
+        first_aim = target.aim
+
+        an_hour_later = book.keys_of(target, NOON.replace(hour=13))
+        kept_aim = target.aim
+        next_day = book.keys_of(target, NOON.replace(day=21))
+
+    assert (an_hour_later, kept_aim) == (at_noon, first_aim)
+    assert at_noon[0] == next_day[0] == (month, KEY)
+    assert [keys[1][1].window_start.day for keys in (at_noon, next_day) if keys[1][1]] == [20, 21]
+
+
+def test_counters_remembered_from_another_transaction_are_wanted_again(database: Database) -> None:
+    target = Target((match_of(),))
+    for _ in range(2):
+        with database.transaction() as session:
+            book = CounterBook(session, {}, {})
+            book.keys_of(target, NOON)
+            book.lock()
+            book.counter(KEY).settled += 10
+            book.write()
+
+    [row] = rows_of(database, CounterRow)
+    assert row["settled"] == 20
+
+
+def test_what_lies_outside_a_fixed_range_counts_again_inside_it(database: Database) -> None:
+    november_20 = Period(NOON.replace(hour=0), NOON.replace(hour=13))
+    target = Target((match_of(window=BudgetWindow(None, november_20)),))
+    with database.transaction() as session:
+        book = CounterBook(session, {}, {})
+
+        keys = [book.keys_of(target, NOON.replace(hour=hour))[0][1] for hour in (14, 12, 13)]
+
+    assert [key is not None for key in keys] == [False, True, False]

@@ -55,6 +55,8 @@ def serve_with(settings: Settings, services: Services) -> None:
         workers=settings.workers,
         log_config=None,
         access_log=False,
+        proxy_headers=False,
+        server_header=False,
         backlog=BACKLOG,
         lifespan="on",
         timeout_graceful_shutdown=STOP_SECONDS,

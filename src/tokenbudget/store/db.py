@@ -93,6 +93,8 @@ class Database:
             self.url,
             connect_args={"check_same_thread": False, "timeout": SQLITE_BUSY_MILLISECONDS / 1000},
             poolclass=sa.pool.QueuePool,
+            # Every transaction ends before its connection goes back; nothing is left to reset.
+            pool_reset_on_return=None,
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW,
             json_serializer=_json_text,
