@@ -1,0 +1,198 @@
+"""The same client for programs on an event loop: its checks are awaited, its events spooled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import httpx
+
+from tokenbudget.client._async_wrapping import AsyncWrapping
+from tokenbudget.client._calls import (
+    OperationFacts,
+    RunningCall,
+    check_body,
+    new_id,
+    running,
+)
+from tokenbudget.client._desks import Desk
+from tokenbudget.client._families import family_of, is_async, provider_of
+from tokenbudget.client._forks import survive_forks
+from tokenbudget.client._manner import Manner
+from tokenbudget.client._memory import Memory
+from tokenbudget.client._models import Call, Permit
+from tokenbudget.client._outlet import CLOSE_SECONDS, Outlet
+from tokenbudget.client._proxies import Branch, unwrapped
+from tokenbudget.client._service import (
+    CHECK_PATH,
+    Deadline,
+    headers_of,
+    permit_from,
+    release_path,
+)
+from tokenbudget.client._transports import AsyncTransport
+
+SdkT = TypeVar("SdkT")
+
+
+class AsyncClient:
+    """One client of one service, for one event loop."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        manner: Manner | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.manner = manner or Manner()
+        self.tags = dict(tags or {})
+        # Events leave by a thread; a transport that serves both kinds of program serves it, too.
+        given: object = transport
+        sent_by = given if isinstance(given, httpx.BaseTransport) else None
+        self.outlet = Outlet(url, api_key, self.manner, sent_by)
+        self._memory = Memory(self.manner)
+        self._url, self._api_key, self._transport = url, api_key, transport
+        self._http = self._connect()
+        survive_forks(self)
+
+    @asynccontextmanager
+    async def operation(self, **tags: str) -> AsyncIterator[AsyncOperation]:
+        """Begin one operation of a user; its calls are its attempts and share its tags."""
+        facts = OperationFacts(tags, self.tags, self.manner.baggage_keys)
+        with running(facts):
+            yield AsyncOperation(self, facts)
+
+    async def check(self, call: Call, *, dry_run: bool = False) -> Permit:
+        """Ask whether the call may be made, and hold what it may cost.
+
+        Raises QuotaDenied, CheckRefused, and QuotaUnavailable in fail mode closed.
+        """
+        body = check_body(call, new_id(), dry_run=dry_run)
+        try:
+            response = await self._post(CHECK_PATH, json=body)
+        except httpx.HTTPError as error:
+            return self._memory.undecided(call, f"{type(error).__name__}: {error}")
+        return permit_from(response, call, self._memory)
+
+    async def release(self, hold_id: str) -> bool:
+        """Give a hold back whose call was never sent; unanswered, it expires by itself."""
+        try:
+            return (await self._post(release_path(hold_id))).is_success
+        except httpx.HTTPError:
+            return False
+
+    def record(self, event: Mapping[str, Any]) -> bool:
+        """Spool a usage event; False when the spool is full and the event was dropped."""
+        return self.outlet.record(event)
+
+    def wrap(self, sdk: SdkT, /, *, provider: str | None = None, **tags: str) -> SdkT:
+        """Give a client of the openai or anthropic SDK whose calls are checked and recorded.
+
+        It has the type and signatures of ``sdk``, which stays as it is. ``provider`` is told where
+        neither class nor address do. Its calls raise QuotaDenied, CheckRefused and
+        QuotaUnavailable before anything is sent; TypeError for what is no such client.
+        """
+        target = unwrapped(sdk)
+        family = family_of(target)
+        if not is_async(target):
+            raise TypeError(f"{type(target).__name__} waits for its answers; wrap it with Client")
+        wrapping = AsyncWrapping(
+            self._desk(tags), self.check, provider or provider_of(target, family)
+        )
+        return cast(SdkT, Branch(target, family, wrapping.bind))
+
+    def transport(
+        self,
+        inner: httpx.AsyncBaseTransport | None = None,
+        *,
+        providers: Mapping[str, str] | None = None,
+        propagate_to: Iterable[str] = (),
+        **tags: str,
+    ) -> AsyncTransport:
+        """Give an httpx transport that checks and records the calls to providers through it.
+
+        ``inner`` carries the requests. ``providers`` maps further hosts to providers. Requests to
+        ``propagate_to`` (hosts, or ``*.suffix``) take the tags along in a ``baggage`` header; no
+        provider is ever sent them.
+        """
+        return AsyncTransport(
+            self._desk(tags),
+            self.check,
+            inner or httpx.AsyncHTTPTransport(),
+            providers=providers,
+            propagate_to=propagate_to,
+        )
+
+    async def flush(self, timeout_seconds: float = CLOSE_SECONDS) -> bool:
+        """Send what waits; False when time ran out or the service did not take it."""
+        return await asyncio.to_thread(self.outlet.flush, timeout_seconds)
+
+    async def close(self) -> None:
+        """Send what waits, for a bounded time, and stop; what is left stays on disk."""
+        await asyncio.to_thread(self.outlet.close)
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Give the client itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+    def before_fork(self) -> None:
+        """Need no rest: a request of another thread goes on in the parent alone."""
+
+    def after_fork(self, *, is_child: bool) -> None:
+        """Take connections of its own in a child, since two processes cannot share one."""
+        if is_child:
+            self._http = self._connect()
+
+    def _connect(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=self._url, headers=headers_of(self._api_key), transport=self._transport
+        )
+
+    def _desk(self, tags: Mapping[str, str]) -> Desk:
+        return Desk(self.outlet, self.manner, self.tags, tags)
+
+    async def _post(self, path: str, **content: Any) -> httpx.Response:
+        deadline = Deadline(self.manner.timeout_seconds)
+        return await self._http.post(path, extensions={"timeout": deadline}, **content)
+
+
+class AsyncOperation:
+    """One operation of a user: what it was for, and every call that it took."""
+
+    def __init__(self, client: AsyncClient, facts: OperationFacts) -> None:
+        self._client = client
+        self.facts = facts
+
+    @asynccontextmanager
+    async def call(self, *, provider: str, model: str, **given: Any) -> AsyncIterator[RunningCall]:
+        """Check a call, give it to be made, and record what it used; see ``Operation.call``."""
+        call = self.facts.describe({**given, "provider": provider, "model": model})
+        permit = await self._client.check(call)
+        made = self.facts.start(call, permit, source=self._client.manner.source, key=new_id())
+        is_whole = False
+        try:
+            yield made
+            is_whole = True
+        finally:
+            if not is_whole:
+                made.broke_off()
+            if not made.is_unsent:
+                self._client.record(made.event())
+            elif permit.hold_id is not None:
+                await self._client.release(permit.hold_id)
