@@ -18,6 +18,7 @@ from tokenbudget.domain.errors import ConfigurationError, DatabaseTooNew
 from tokenbudget.settings import packaged_path
 from tokenbudget.store.db import Database
 from tokenbudget.store.migrations import migrate, require_current
+from tokenbudget.store.partitions import list_partitions
 
 SCRIPTS = packaged_path("alembic")
 DATABASE_SUFFIX = "_migrations"
@@ -44,8 +45,10 @@ def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
 
 
 def schema(database: Database) -> dict[str, object]:
-    """Give every table with its columns, keys and indexes."""
+    """Give every table with its columns, keys and indexes; partitions belong to their table."""
     inspector = sa.inspect(database.engine)
+    with database.engine.connect() as connection:
+        partitions = set() if database.is_sqlite else set(list_partitions(connection))
     return {
         name: (
             [(column["name"], str(column["type"])) for column in inspector.get_columns(name)],
@@ -55,6 +58,7 @@ def schema(database: Database) -> dict[str, object]:
             sorted(str(rule["name"]) for rule in inspector.get_unique_constraints(name)),
         )
         for name in inspector.get_table_names()
+        if name not in partitions
     }
 
 
