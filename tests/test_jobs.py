@@ -16,18 +16,30 @@ import pytest
 from apscheduler.job import Job
 from apscheduler.triggers.cron import CronTrigger
 
-from tests.builders import cents, hold_cents, make_budget, make_event, record, rows_of, set_budgets
+from tests.builders import (
+    NOBODY,
+    cents,
+    hold_cents,
+    make_budget,
+    make_event,
+    record,
+    rows_of,
+    set_budgets,
+)
 from tests.conftest import FrozenClock
 from tests.price_builders import make_price_list
 from tests.store_fixtures import make_services
 from tokenbudget.bootstrap import Services, make_ledger, utc_now
 from tokenbudget.domain.holds import HoldState
+from tokenbudget.domain.outcomes import Outcome
 from tokenbudget.jobs import LEASE_NAME, Jobs
 from tokenbudget.services.budgets import list_standings
 from tokenbudget.services.holds import get_hold
 from tokenbudget.services.leadership import lead
 from tokenbudget.services.ledger import Ledger
+from tokenbudget.services.outcomes import RecordOutcomes
 from tokenbudget.store.db import Database
+from tokenbudget.store.outcome_tables import OutcomeRow
 from tokenbudget.store.tables import ChargeRow, LeaseRow, OutboxRow, ReportRunRow, RerateRow
 
 POLL_SECONDS = 0.01
@@ -83,6 +95,8 @@ def test_the_schedule_is_as_the_settings_say(services: Services) -> None:
         assert job_named(jobs, "outbox").trigger.interval == timedelta(seconds=2)
         assert job_named(jobs, "forecasts").trigger.interval == timedelta(minutes=15)
         assert job_named(jobs, "unpriced").trigger.interval == timedelta(minutes=5)
+        assert job_named(jobs, "outcomes").trigger.interval == timedelta(minutes=1)
+        assert job_named(jobs, "partitions").trigger.interval == timedelta(hours=1)
         weekly = job_named(jobs, "weekly_report").trigger
         assert isinstance(weekly, CronTrigger)
         assert str(weekly) == "cron[day_of_week='mon', hour='6']"
@@ -121,6 +135,18 @@ def test_alerts_are_delivered_to_the_webhook_of_the_settings(
     [row] = rows_of(services.database, OutboxRow)
     assert row["state"] == "delivered"
     assert received == [row["payload"]]
+
+
+def test_outcomes_that_wait_are_joined_to_their_operation(
+    jobs: Jobs, ledger: Ledger, database: Database, clock: FrozenClock
+) -> None:
+    outcome = Outcome("api", "o1", 1, "resolved", 10**9, clock(), operation_ref="op")
+    ledger.apply([RecordOutcomes([outcome], NOBODY)])
+    record(ledger, make_event(operation_id="op"))
+
+    jobs.join_outcomes()
+
+    assert [row["is_waiting"] for row in rows_of(database, OutcomeRow)] == [False]
 
 
 def test_what_had_no_price_is_rated_once_there_is_one(

@@ -1,4 +1,4 @@
-"""Log lines have one shape, carry the request id and never a secret."""
+"""Log lines have one shape and never carry a secret."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from tokenbudget.logs import (
     QUIET_LOGGERS,
     REROUTED_LOGGERS,
     configure_logging,
-    current_request_id,
     get_logger,
-    request_context,
 )
 
 
@@ -70,22 +68,6 @@ def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str]) 
     logging.getLogger("uvicorn.error").info("quiet too")
 
     assert lines(capsys) == []
-
-
-def test_the_request_id_is_on_every_line_inside_the_request(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    configure_logging("info", "json")
-
-    with request_context("r-1"):
-        inside = current_request_id()
-        get_logger("tokenbudget").info("one")
-        logging.getLogger("uvicorn.error").info("two")
-    get_logger("tokenbudget").info("three")
-
-    assert inside == "r-1"
-    assert current_request_id() is None
-    assert [line.get("request_id") for line in lines(capsys)] == ["r-1", "r-1", None]
 
 
 @pytest.mark.parametrize("name", REROUTED_LOGGERS)

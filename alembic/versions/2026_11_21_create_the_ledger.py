@@ -10,8 +10,12 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+OPERATION_BUCKET = "substr(sha256(operation_ref), 1, 2)"
+"""Not told by autogenerate, which sees no expressions on SQLite."""
+
 
 def upgrade() -> None:
+    is_postgres = op.get_context().dialect.name == "postgresql"
     op.create_table(
         "api_keys",
         sa.Column("id", sa.String(), nullable=False),
@@ -19,6 +23,9 @@ def upgrade() -> None:
         sa.Column("secret_sha256", sa.String(), nullable=False),
         sa.Column("scopes", sa.JSON(), nullable=False),
         sa.Column("pinned_tags", sa.JSON(), nullable=False),
+        sa.Column("trust", sa.String(), nullable=False),
+        sa.Column("required_tags", sa.JSON(), nullable=False),
+        sa.Column("on_missing", sa.String(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("revoked_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
@@ -60,6 +67,42 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", "version", name=op.f("pk_budgets")),
     )
     op.create_table(
+        "charges",
+        sa.Column("usage_id", sa.BigInteger(), nullable=False),
+        sa.Column("list_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("contracted_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("effective_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("reverses_usage_id", sa.BigInteger(), nullable=True),
+        sa.Column("price_row_id", sa.Integer(), nullable=True),
+        sa.Column("price_list_id", sa.Integer(), nullable=True),
+        sa.Column("accounting_period", sa.Integer(), nullable=False),
+        sa.Column("rerate_id", sa.Integer(), nullable=True),
+        sa.Column("reattribution_id", sa.Integer(), nullable=True),
+        sa.Column("dimension_set_id", sa.Integer(), nullable=True),
+        sa.Column("sequence", sa.SmallInteger(), nullable=False),
+        sa.Column("basis", sa.SmallInteger(), nullable=False),
+        sa.Column("flags", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("usage_id", "sequence", name=op.f("pk_charges")),
+        postgresql_partition_by="RANGE (usage_id)",
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("charges", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_charges_revised",
+            ["reverses_usage_id"],
+            unique=False,
+            sqlite_where=sa.text("reverses_usage_id <> usage_id"),
+            postgresql_where=sa.text("reverses_usage_id <> usage_id"),
+        )
+        batch_op.create_index(
+            "ix_charges_unpriced",
+            ["usage_id"],
+            unique=False,
+            sqlite_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
+            postgresql_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
+        )
+
+    op.create_table(
         "check_answers",
         sa.Column("key_id", sa.String(), nullable=False),
         sa.Column("idempotency_key", sa.String(), nullable=False),
@@ -71,6 +114,26 @@ def upgrade() -> None:
     with op.batch_alter_table("check_answers", schema=None) as batch_op:
         batch_op.create_index(
             batch_op.f("ix_check_answers_created_at"), ["created_at"], unique=False
+        )
+
+    op.create_table(
+        "counter_transfers",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("usage_id", sa.BigInteger(), nullable=False),
+        sa.Column("to_counter_id", sa.BigInteger(), nullable=False),
+        sa.Column("from_counter_id", sa.BigInteger(), nullable=True),
+        sa.Column("quantity", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_counter_transfers")),
+    )
+    with op.batch_alter_table("counter_transfers", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_counter_transfers_from_counter_id"), ["from_counter_id"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_counter_transfers_to_counter_id"), ["to_counter_id"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_counter_transfers_usage_id"), ["usage_id"], unique=False
         )
 
     op.create_table(
@@ -111,10 +174,32 @@ def upgrade() -> None:
         sa.Column("prompt_version", sa.String(), nullable=True),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("is_retry", sa.Boolean(), nullable=False),
+        sa.Column("api_key", sa.String(), nullable=True),
         sa.Column("tags", sa.JSON(), nullable=False),
         sa.Column("resolved_by", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dimension_sets")),
         sa.UniqueConstraint("digest", name=op.f("uq_dimension_sets_digest")),
+    )
+    op.create_table(
+        "event_imports",
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("file_name", sa.String(), nullable=False),
+        sa.Column("last_row", sa.BigInteger(), nullable=False),
+        sa.Column("accepted", sa.BigInteger(), nullable=False),
+        sa.Column("duplicates", sa.BigInteger(), nullable=False),
+        sa.Column("unpriced", sa.BigInteger(), nullable=False),
+        sa.Column("rejected", sa.BigInteger(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.Column("finished_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("fingerprint", name=op.f("pk_event_imports")),
+    )
+    op.create_table(
+        "event_keys",
+        sa.Column("key", sa.LargeBinary(16).with_variant(sa.Uuid(), "postgresql"), nullable=False),
+        sa.Column("usage_id", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_event_keys")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "holds",
@@ -146,6 +231,27 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
     )
+    op.create_table(
+        "metric_totals",
+        sa.Column("series_ref", sa.String(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("bucket", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("metric", sa.String(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("amount", sa.String(), nullable=False),
+        sa.Column("is_cumulative", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "series_ref", "started_at", "bucket", name=op.f("pk_metric_totals")
+        ),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("metric_totals", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_metric_totals_bucket"), ["bucket"], unique=False)
+
     op.create_table(
         "outbox",
         sa.Column("id", sa.String(), nullable=False),
@@ -222,6 +328,27 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_price_rows_commitment"), ["commitment"], unique=False)
 
     op.create_table(
+        "reattributions",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("starts_at", sa.BigInteger(), nullable=True),
+        sa.Column("ends_at", sa.BigInteger(), nullable=True),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("usages", sa.BigInteger(), nullable=False),
+        sa.Column("list_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("contracted_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("effective_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.String(), nullable=True),
+        sa.Column("approved_at", sa.BigInteger(), nullable=True),
+        sa.Column("approved_by", sa.String(), nullable=True),
+        sa.Column("applied_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_reattributions")),
+    )
+    with op.batch_alter_table("reattributions", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_reattributions_digest"), ["digest"], unique=False)
+
+    op.create_table(
         "report_runs",
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("period_start", sa.BigInteger(), nullable=False),
@@ -236,11 +363,112 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rules_version")),
     )
     op.create_table(
+        "set_aside",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("entrance", sa.String(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("size_bytes", sa.Integer(), nullable=False),
+        sa.Column("kept", sa.String(), nullable=True),
+        sa.Column("event_ref", sa.String(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("detail", sa.String(), nullable=False),
+        sa.Column("api_key_id", sa.String(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_set_aside")),
+        sa.UniqueConstraint("entrance", "sha256", name=op.f("uq_set_aside_entrance_sha256")),
+    )
+    op.create_table(
         "sources",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sources")),
         sa.UniqueConstraint("name", name=op.f("uq_sources_name")),
+    )
+    op.create_table(
+        "tag_rules",
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("content", sa.JSON(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_by", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("version", name=op.f("pk_tag_rules")),
+    )
+    op.create_table(
+        "trace_spans",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("trace_ref", sa.String(), nullable=False),
+        sa.Column("span_ref", sa.String(), nullable=False),
+        sa.Column("parent_ref", sa.String(), nullable=True),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("call", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trace_spans")),
+        sa.UniqueConstraint(
+            "trace_ref", "span_ref", name=op.f("uq_trace_spans_trace_ref_span_ref")
+        ),
+    )
+    with op.batch_alter_table("trace_spans", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_trace_spans_seen_at"), ["seen_at"], unique=False)
+
+    op.create_table(
+        "usage",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("occurred_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("content_hash", sa.BigInteger(), nullable=False),
+        sa.Column("call_id", sa.BigInteger(), nullable=True),
+        sa.Column("reported_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("dimension_set_id", sa.Integer(), nullable=False),
+        sa.Column("input_tokens", sa.Integer(), nullable=True),
+        sa.Column("cached_input_tokens", sa.Integer(), nullable=True),
+        sa.Column("cache_write_tokens", sa.Integer(), nullable=True),
+        sa.Column("cache_write_5m_tokens", sa.Integer(), nullable=True),
+        sa.Column("cache_write_1h_tokens", sa.Integer(), nullable=True),
+        sa.Column("output_tokens", sa.Integer(), nullable=True),
+        sa.Column("reasoning_tokens", sa.Integer(), nullable=True),
+        sa.Column("latency_ms", sa.Integer(), nullable=True),
+        sa.Column("time_to_first_token_ms", sa.Integer(), nullable=True),
+        sa.Column("revision", sa.SmallInteger(), nullable=False),
+        sa.Column("attempt", sa.SmallInteger(), nullable=False),
+        sa.Column("witness", sa.SmallInteger(), nullable=False),
+        sa.Column("cache_hit", sa.Boolean(), nullable=True),
+        sa.Column("event_ref", sa.LargeBinary(), nullable=False),
+        sa.Column("operation_ref", sa.LargeBinary(), nullable=True),
+        sa.Column("trace_ref", sa.LargeBinary(), nullable=True),
+        sa.Column("span_ref", sa.LargeBinary(), nullable=True),
+        sa.Column("response_ref", sa.LargeBinary(), nullable=True),
+        sa.Column("request_model", sa.String(), nullable=True),
+        sa.Column("hold_id", sa.LargeBinary(), nullable=True),
+        sa.Column("flags", sa.String(), nullable=True),
+        sa.Column("other_units", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("extra_tags", sa.JSON(none_as_null=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_usage")),
+        postgresql_partition_by="RANGE (id)",
+    )
+    with op.batch_alter_table("usage", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_usage_call_id",
+            ["call_id"],
+            unique=False,
+            sqlite_where=sa.text("call_id IS NOT NULL"),
+            postgresql_where=sa.text("call_id IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_usage_operation_ref",
+            [sa.text(OPERATION_BUCKET) if is_postgres else "operation_ref"],
+            unique=False,
+            sqlite_where=sa.text("operation_ref IS NOT NULL"),
+        )
+
+    op.create_table(
+        "usage_stretches",
+        sa.Column("starts_at", sa.BigInteger(), nullable=False),
+        sa.Column("block", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("starts_at", "block", name=op.f("pk_usage_stretches")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "alerts",
@@ -355,6 +583,108 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hold_id", "kind", name=op.f("pk_hold_resolutions")),
     )
     op.create_table(
+        "outcome_rollups",
+        sa.Column("grain_seconds", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("starts_at", sa.BigInteger(), nullable=False),
+        sa.Column("dimension_set_id", sa.Integer(), nullable=False),
+        sa.Column("outcomes", sa.BigInteger(), nullable=False),
+        sa.Column("value_nanos", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["dimension_set_id"],
+            ["dimension_sets.id"],
+            name=op.f("fk_outcome_rollups_dimension_set_id_dimension_sets"),
+        ),
+        sa.PrimaryKeyConstraint(
+            "grain_seconds",
+            "name",
+            "starts_at",
+            "dimension_set_id",
+            name=op.f("pk_outcome_rollups"),
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "outcomes",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("event_ref", sa.String(), nullable=False),
+        sa.Column("content_hash", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("value_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("dimension_set_id", sa.Integer(), nullable=False),
+        sa.Column("operation_ref", sa.String(), nullable=True),
+        sa.Column("is_waiting", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["dimension_set_id"],
+            ["dimension_sets.id"],
+            name=op.f("fk_outcomes_dimension_set_id_dimension_sets"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["source_id"], ["sources.id"], name=op.f("fk_outcomes_source_id_sources")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outcomes")),
+        sa.UniqueConstraint("source_id", "event_ref", name=op.f("uq_outcomes_source_id_event_ref")),
+    )
+    with op.batch_alter_table("outcomes", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_outcomes_operation_ref",
+            ["operation_ref"],
+            unique=False,
+            sqlite_where=sa.text("operation_ref IS NOT NULL"),
+            postgresql_where=sa.text("operation_ref IS NOT NULL"),
+        )
+        batch_op.create_index(
+            "ix_outcomes_waiting",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("is_waiting"),
+            postgresql_where=sa.text("is_waiting"),
+        )
+
+    op.create_table(
+        "reattribution_deltas",
+        sa.Column("reattribution_id", sa.Integer(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("team", sa.String(), nullable=False),
+        sa.Column("feature", sa.String(), nullable=True),
+        sa.Column("tenant", sa.String(), nullable=True),
+        sa.Column("accounting_period", sa.Integer(), nullable=False),
+        sa.Column("usages", sa.BigInteger(), nullable=False),
+        sa.Column("list_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("contracted_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("effective_nanos", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["reattribution_id"],
+            ["reattributions.id"],
+            name=op.f("fk_reattribution_deltas_reattribution_id_reattributions"),
+        ),
+        sa.PrimaryKeyConstraint(
+            "reattribution_id", "position", name=op.f("pk_reattribution_deltas")
+        ),
+    )
+    op.create_table(
+        "reattribution_parts",
+        sa.Column("reattribution_id", sa.Integer(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("first_usage_id", sa.BigInteger(), nullable=False),
+        sa.Column("last_usage_id", sa.BigInteger(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("usages", sa.BigInteger(), nullable=False),
+        sa.Column("list_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("contracted_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("effective_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["reattribution_id"],
+            ["reattributions.id"],
+            name=op.f("fk_reattribution_parts_reattribution_id_reattributions"),
+        ),
+        sa.PrimaryKeyConstraint("reattribution_id", "part", name=op.f("pk_reattribution_parts")),
+    )
+    op.create_table(
         "rerates",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("price_list_id", sa.Integer(), nullable=False),
@@ -408,115 +738,6 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
-        "usage",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("source_id", sa.Integer(), nullable=False),
-        sa.Column("event_ref", sa.String(), nullable=False),
-        sa.Column("revision", sa.SmallInteger(), nullable=False),
-        sa.Column("content_hash", sa.BigInteger(), nullable=False),
-        sa.Column("occurred_at", sa.BigInteger(), nullable=False),
-        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
-        sa.Column("dimension_set_id", sa.Integer(), nullable=False),
-        sa.Column("input_tokens", sa.Integer(), nullable=True),
-        sa.Column("cached_input_tokens", sa.Integer(), nullable=True),
-        sa.Column("cache_write_tokens", sa.Integer(), nullable=True),
-        sa.Column("cache_write_5m_tokens", sa.Integer(), nullable=True),
-        sa.Column("cache_write_1h_tokens", sa.Integer(), nullable=True),
-        sa.Column("output_tokens", sa.Integer(), nullable=True),
-        sa.Column("reasoning_tokens", sa.Integer(), nullable=True),
-        sa.Column("other_units", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("attempt", sa.SmallInteger(), nullable=False),
-        sa.Column("operation_ref", sa.String(), nullable=True),
-        sa.Column("trace_ref", sa.String(), nullable=True),
-        sa.Column("response_ref", sa.String(), nullable=True),
-        sa.Column("request_model", sa.String(), nullable=True),
-        sa.Column("latency_ms", sa.Integer(), nullable=True),
-        sa.Column("time_to_first_token_ms", sa.Integer(), nullable=True),
-        sa.Column("cache_hit", sa.Boolean(), nullable=True),
-        sa.Column("hold_id", sa.String(), nullable=True),
-        sa.Column("reported_nanos", sa.BigInteger(), nullable=True),
-        sa.Column("extra_tags", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("flags", sa.String(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["dimension_set_id"],
-            ["dimension_sets.id"],
-            name=op.f("fk_usage_dimension_set_id_dimension_sets"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["source_id"], ["sources.id"], name=op.f("fk_usage_source_id_sources")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_usage")),
-        sa.UniqueConstraint(
-            "source_id", "event_ref", "revision", name=op.f("uq_usage_source_id_event_ref_revision")
-        ),
-    )
-    op.create_table(
-        "charges",
-        sa.Column("usage_id", sa.BigInteger(), nullable=False),
-        sa.Column("sequence", sa.SmallInteger(), nullable=False),
-        sa.Column("basis", sa.String(), nullable=False),
-        sa.Column("price_row_id", sa.Integer(), nullable=True),
-        sa.Column("price_list_id", sa.Integer(), nullable=True),
-        sa.Column("list_nanos", sa.BigInteger(), nullable=True),
-        sa.Column("contracted_nanos", sa.BigInteger(), nullable=True),
-        sa.Column("effective_nanos", sa.BigInteger(), nullable=True),
-        sa.Column("accounting_period", sa.Integer(), nullable=False),
-        sa.Column("reverses_usage_id", sa.BigInteger(), nullable=True),
-        sa.Column("rerate_id", sa.Integer(), nullable=True),
-        sa.Column("flags", sa.String(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["price_list_id"], ["price_lists.id"], name=op.f("fk_charges_price_list_id_price_lists")
-        ),
-        sa.ForeignKeyConstraint(
-            ["price_row_id"], ["price_rows.id"], name=op.f("fk_charges_price_row_id_price_rows")
-        ),
-        sa.ForeignKeyConstraint(
-            ["rerate_id"], ["rerates.id"], name=op.f("fk_charges_rerate_id_rerates")
-        ),
-        sa.ForeignKeyConstraint(["usage_id"], ["usage.id"], name=op.f("fk_charges_usage_id_usage")),
-        sa.PrimaryKeyConstraint("usage_id", "sequence", name=op.f("pk_charges")),
-        sqlite_with_rowid=False,
-    )
-    with op.batch_alter_table("charges", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_charges_revised",
-            ["reverses_usage_id"],
-            unique=False,
-            sqlite_where=sa.text("reverses_usage_id <> usage_id"),
-            postgresql_where=sa.text("reverses_usage_id <> usage_id"),
-        )
-        batch_op.create_index(
-            "ix_charges_unpriced",
-            ["usage_id"],
-            unique=False,
-            sqlite_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
-            postgresql_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
-        )
-
-    op.create_table(
-        "counter_transfers",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("usage_id", sa.BigInteger(), nullable=False),
-        sa.Column("to_counter_id", sa.BigInteger(), nullable=False),
-        sa.Column("from_counter_id", sa.BigInteger(), nullable=True),
-        sa.Column("quantity", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["usage_id"], ["usage.id"], name=op.f("fk_counter_transfers_usage_id_usage")
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_counter_transfers")),
-    )
-    with op.batch_alter_table("counter_transfers", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_counter_transfers_from_counter_id"), ["from_counter_id"], unique=False
-        )
-        batch_op.create_index(
-            batch_op.f("ix_counter_transfers_to_counter_id"), ["to_counter_id"], unique=False
-        )
-        batch_op.create_index(
-            batch_op.f("ix_counter_transfers_usage_id"), ["usage_id"], unique=False
-        )
-
-    op.create_table(
         "rerate_deltas",
         sa.Column("rerate_id", sa.Integer(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
@@ -556,31 +777,27 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("rerate_parts")
     op.drop_table("rerate_deltas")
-    with op.batch_alter_table("counter_transfers", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_counter_transfers_usage_id"))
-        batch_op.drop_index(batch_op.f("ix_counter_transfers_to_counter_id"))
-        batch_op.drop_index(batch_op.f("ix_counter_transfers_from_counter_id"))
-
-    op.drop_table("counter_transfers")
-    with op.batch_alter_table("charges", schema=None) as batch_op:
-        batch_op.drop_index(
-            "ix_charges_unpriced",
-            sqlite_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
-            postgresql_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
-        )
-        batch_op.drop_index(
-            "ix_charges_revised",
-            sqlite_where=sa.text("reverses_usage_id <> usage_id"),
-            postgresql_where=sa.text("reverses_usage_id <> usage_id"),
-        )
-
-    op.drop_table("charges")
-    op.drop_table("usage")
     op.drop_table("rollups")
     with op.batch_alter_table("rerates", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_rerates_digest"))
 
     op.drop_table("rerates")
+    op.drop_table("reattribution_parts")
+    op.drop_table("reattribution_deltas")
+    with op.batch_alter_table("outcomes", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_outcomes_waiting",
+            sqlite_where=sa.text("is_waiting"),
+            postgresql_where=sa.text("is_waiting"),
+        )
+        batch_op.drop_index(
+            "ix_outcomes_operation_ref",
+            sqlite_where=sa.text("operation_ref IS NOT NULL"),
+            postgresql_where=sa.text("operation_ref IS NOT NULL"),
+        )
+
+    op.drop_table("outcomes")
+    op.drop_table("outcome_rollups")
     op.drop_table("hold_resolutions")
     op.drop_table("forecasts")
     op.drop_table("commitment_shares")
@@ -593,9 +810,32 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_alerts_raised_at"))
 
     op.drop_table("alerts")
+    op.drop_table("usage_stretches")
+    with op.batch_alter_table("usage", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_usage_operation_ref",
+            sqlite_where=sa.text("operation_ref IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "ix_usage_call_id",
+            sqlite_where=sa.text("call_id IS NOT NULL"),
+            postgresql_where=sa.text("call_id IS NOT NULL"),
+        )
+
+    op.drop_table("usage")
+    with op.batch_alter_table("trace_spans", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_trace_spans_seen_at"))
+
+    op.drop_table("trace_spans")
+    op.drop_table("tag_rules")
     op.drop_table("sources")
+    op.drop_table("set_aside")
     op.drop_table("rules_version")
     op.drop_table("report_runs")
+    with op.batch_alter_table("reattributions", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_reattributions_digest"))
+
+    op.drop_table("reattributions")
     with op.batch_alter_table("price_rows", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_price_rows_commitment"))
 
@@ -611,6 +851,10 @@ def downgrade() -> None:
         )
 
     op.drop_table("outbox")
+    with op.batch_alter_table("metric_totals", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_metric_totals_bucket"))
+
+    op.drop_table("metric_totals")
     op.drop_table("leases")
     with op.batch_alter_table("holds", schema=None) as batch_op:
         batch_op.drop_index(
@@ -620,12 +864,33 @@ def downgrade() -> None:
         )
 
     op.drop_table("holds")
+    op.drop_table("event_keys")
+    op.drop_table("event_imports")
     op.drop_table("dimension_sets")
     op.drop_table("counters")
+    with op.batch_alter_table("counter_transfers", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_counter_transfers_usage_id"))
+        batch_op.drop_index(batch_op.f("ix_counter_transfers_to_counter_id"))
+        batch_op.drop_index(batch_op.f("ix_counter_transfers_from_counter_id"))
+
+    op.drop_table("counter_transfers")
     with op.batch_alter_table("check_answers", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_check_answers_created_at"))
 
     op.drop_table("check_answers")
+    with op.batch_alter_table("charges", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_charges_unpriced",
+            sqlite_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
+            postgresql_where=sa.text("effective_nanos IS NULL AND reverses_usage_id IS NULL"),
+        )
+        batch_op.drop_index(
+            "ix_charges_revised",
+            sqlite_where=sa.text("reverses_usage_id <> usage_id"),
+            postgresql_where=sa.text("reverses_usage_id <> usage_id"),
+        )
+
+    op.drop_table("charges")
     op.drop_table("budgets")
     op.drop_table("bill_imports")
     op.drop_table("api_keys")

@@ -25,14 +25,20 @@ from tokenbudget.services.budgets import refresh_forecasts
 from tokenbudget.services.commitments import list_days_due, share_days
 from tokenbudget.services.delivery import Webhook, deliver_due, http_sender
 from tokenbudget.services.leadership import lead, step_down
+from tokenbudget.services.outcomes import join_outcomes
+from tokenbudget.services.partitions import prepare_days
 from tokenbudget.services.rerating import rate_unpriced
 from tokenbudget.services.scheduled_reports import write_weekly_once
+from tokenbudget.services.traces import forget_old_traces
 from tokenbudget.settings import packaged_path
 
 LEASE_NAME: Final = "jobs"
 FORECAST_MINUTES: Final = 15
 SHARING_MINUTES: Final = 30
 UNPRICED_MINUTES: Final = 5
+PARTITIONING_HOURS: Final = 1
+OUTCOME_MINUTES: Final = 1
+TRACE_MINUTES: Final = 10
 MISFIRE_GRACE_SECONDS: Final = 3600
 DAYS_OF_WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -72,13 +78,18 @@ class Jobs:
             ("outbox", self.deliver, _every(seconds=settings.outbox_interval_seconds)),
             ("forecasts", self.forecast, _every(seconds=FORECAST_MINUTES * 60)),
             ("commitments", self.share_commitments, _every(seconds=SHARING_MINUTES * 60)),
+            ("outcomes", self.join_outcomes, _every(seconds=OUTCOME_MINUTES * 60)),
             ("unpriced", self.rate_unpriced, _every(seconds=UNPRICED_MINUTES * 60)),
+            ("traces", self.forget_traces, _every(seconds=TRACE_MINUTES * 60)),
+            ("partitions", self.prepare_days, _every(seconds=PARTITIONING_HOURS * 3600)),
             ("weekly_report", self.report_week, weekly),
         )
         for name, job, trigger in table:
             self.scheduler.add_job(self.run_if_leading, trigger, (name, job), id=name)
-        # Prices may have come with this very start, so the first round does not wait.
-        self.scheduler.modify_job("unpriced", next_run_time=self.services.clock())
+        # Prices may have come with this very start, so the first round does not wait; nor do days
+        # that went by while no server ran.
+        for name in ("unpriced", "partitions"):
+            self.scheduler.modify_job(name, next_run_time=self.services.clock())
         self.scheduler.start()
 
     def stop(self) -> None:
@@ -121,12 +132,27 @@ class Jobs:
             if sharing.fixed is None:
                 logger.warning("commitment_not_shared", commitment=sharing.commitment_id)
 
+    def join_outcomes(self) -> None:
+        """Place outcomes whose operation has been told of meanwhile."""
+        join_outcomes(self.ledger.apply)
+
     def rate_unpriced(self) -> None:
         """Charge what had no price when it was used and has one now."""
         services = self.services
         posted = rate_unpriced(services.database, services.price_list, now=services.clock())
         if posted.usages:
             logger.info("unpriced_usage_rated", usages=posted.usages)
+
+    def forget_traces(self) -> None:
+        """Forget spans whose traces nothing more is awaited of."""
+        window = timedelta(seconds=self.services.settings.trace_window_seconds)
+        forget_old_traces(self.services.database, now=self.services.clock(), window=window)
+
+    def prepare_days(self) -> None:
+        """Make the partitions of the coming days."""
+        made = prepare_days(self.services.database)
+        if made:
+            logger.info("partitions_made", names=made)
 
     def report_week(self) -> None:
         """Write the report of the last complete week, once."""

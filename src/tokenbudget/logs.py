@@ -1,4 +1,4 @@
-"""How the service logs. It owns the shape of log lines, their request id and masking of secrets.
+"""How the service logs. It owns the shape of log lines and masking of secrets.
 
 It refuses to own what is worth logging. Lines of uvicorn, apscheduler and other libraries take the
 same way out, on standard error.
@@ -9,15 +9,12 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 MASK: Final = "[masked]"
-REQUEST_ID: Final = "request_id"
 MASKED_KEYS: Final = frozenset(
     {"authorization", "completion", "cookie", "messages", "prompt", "text"}
 )
@@ -65,18 +62,6 @@ def configure_logging(level: str, log_format: str) -> None:
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """Give the structured logger of a module; pass facts as keywords, never inside the message."""
     return cast(structlog.stdlib.BoundLogger, structlog.get_logger(name))
-
-
-@contextmanager
-def request_context(request_id: str) -> Iterator[None]:
-    """Put the request id on every line logged inside the block, in this task or thread only."""
-    with structlog.contextvars.bound_contextvars(**{REQUEST_ID: request_id}):
-        yield
-
-
-def current_request_id() -> str | None:
-    """Give the request id of the running block, or None outside of any."""
-    return structlog.contextvars.get_contextvars().get(REQUEST_ID)
 
 
 def mask_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -203,6 +203,66 @@ class Settings(BaseSettings):
     max_items: Annotated[int, _about("Most items in one batch", unit="items", ge=1, le=100_000)] = (
         10_000
     )
+    stream_piece_items: Annotated[
+        int,
+        _about(
+            "Lines of an NDJSON body recorded in one transaction", unit="items", ge=1, le=10_000
+        ),
+    ] = 1_000
+    callback_body_bytes: Annotated[
+        int,
+        _about(
+            "Largest body of a gateway's callback, after decompression: it carries prompts, and"
+            " what is refused is lost",
+            unit="bytes",
+            ge=1024,
+        ),
+    ] = 64 * MEBIBYTE
+    otlp_body_bytes: Annotated[
+        int,
+        _about("Largest body of an OTLP export, after decompression", unit="bytes", ge=1024),
+    ] = 64 * MEBIBYTE
+    otlp_tags: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_comma_separated),
+        _about(
+            "Attributes of telemetry that are tags, before the usual ones",
+            unit="comma-separated attribute=tag",
+        ),
+    ] = ()
+    otlp_hosts: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_comma_separated),
+        _about(
+            "Whose provider answers at a host or domain that calls itself by another's name",
+            unit="comma-separated host=provider",
+        ),
+    ] = ()
+    otlp_accepts_guesses: Annotated[
+        bool,
+        _about(
+            "Whether tokens that an emitter guessed count as estimated; else they are unknown",
+            unit="flag",
+        ),
+    ] = False
+    trace_window_seconds: Annotated[
+        int,
+        _about(
+            "How long spans are remembered for the rest of their trace to come",
+            unit="seconds",
+            ge=60,
+        ),
+    ] = 3_600
+    subject_tag: Annotated[
+        str,
+        _about("Tag that the subject of a CloudEvent gives; empty means none", unit="name"),
+    ] = "tenant"
+    openmeter_provider: Annotated[
+        str | None,
+        _about("Provider of the models in OpenMeter events that name none", unit="name"),
+    ] = None
     future_tolerance_seconds: Annotated[
         int, _about("How far ahead of now a usage may lie", unit="seconds", ge=0)
     ] = DAY_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +21,18 @@ BUDGET = {"id": "all", "limit": "1.00", "window": "month"}
 RANGE = {"start": "2026-11-01T00:00:00Z", "end": "2026-12-01T00:00:00Z"}
 LOOKUP = {"provider": "acme", "model": "plain"}
 PARAMETERS = {"/v1/costs": RANGE, "/v1/prices/lookup": LOOKUP}
-NAMES = {"budget_id": "all", "hold_id": "h", "rerate_id": "1"}
+NAMES = {"budget_id": "all", "hold_id": "h", "rerate_id": "1", "set_aside_id": "1"}
 
 # Every operation that needs a key, with a body it reads and the scope it demands.
 PROTECTED: list[tuple[str, str, object, str]] = [
     ("POST", "/v1/events", make_event(), "ingest"),
+    ("POST", "/v1/integrations/litellm", [], "ingest"),
+    ("POST", "/api/v1/events", [], "ingest"),
+    ("GET", "/v1/set-aside", None, "read"),
+    ("POST", "/v1/set-aside/{set_aside_id}/retry", None, "admin"),
     ("POST", "/v1/quota/check", make_check(), "quota"),
+    ("POST", "/v1/quota/check:batch", [make_check()], "quota"),
+    ("POST", "/v1/quota/authorize", make_check(), "quota"),
     ("GET", "/v1/quota/holds/{hold_id}", None, "quota"),
     ("POST", "/v1/quota/holds/{hold_id}/release", None, "quota"),
     ("POST", "/v1/quota/holds/{hold_id}/extend", {"ttl_seconds": 9}, "quota"),
@@ -36,6 +43,7 @@ PROTECTED: list[tuple[str, str, object, str]] = [
     ("GET", "/v1/budgets/{budget_id}/history", None, "read"),
     ("POST", "/v1/budgets", BUDGET, "admin"),
     ("PUT", "/v1/budgets/{budget_id}", BUDGET, "admin"),
+    ("POST", "/v1/budgets/replay", {}, "read"),
     ("GET", "/v1/owners", None, "read"),
     ("PUT", "/v1/owners", {"owner": []}, "admin"),
     ("GET", "/v1/prices/lookup", None, "read"),
@@ -68,17 +76,30 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_the_document_tells_the_scopes_that_are_demanded(guarded: TestClient) -> None:
+def test_every_operation_demands_the_scope_that_the_document_tells(
+    guarded: TestClient, services: Services
+) -> None:
+    secrets = {scope: new_key(services, scope) for scope in ("ingest", "quota", "read")}
     document = guarded.get("/openapi.json").json()
-
     told = {
-        (method.upper(), path, operation["security"][0]["key"][0])
+        (method, path): operation["security"][0]["key"]
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
         if "security" in operation
     }
 
-    assert told == {(method, path, scope) for method, path, _, scope in PROTECTED}
+    for (method, path), [scope] in told.items():
+        url = re.sub("{[a-z_]+}", "1", path)
+        nobody = guarded.request(method, url, json={})
+        wrong = {
+            (answer.status_code, answer.json().get("scope", scope))
+            for other, secret in secrets.items()
+            if other != scope
+            for answer in [guarded.request(method, url, json={}, headers=bearer(secret))]
+        }
+
+        assert (nobody.status_code, wrong) == (401, {(403, scope)}), (method, path)
+    assert {(method.lower(), path) for method, path, _, _ in PROTECTED} <= told.keys()
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

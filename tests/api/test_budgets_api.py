@@ -146,7 +146,7 @@ BAD_BUDGETS: list[tuple[dict[str, Any], str]] = [
     ({"limit": None}, "limit must be a decimal number, not NoneType"),
     ({"overdraft": "-1"}, "overdraft -1 is negative"),
     ({"window": "fortnight"}, "window 'fortnight' is not one of hour, day, week"),
-    ({"window": "rolling:30d"}, "window 'rolling:30d' is not available"),
+    ({"window": "rolling:30"}, "window 'rolling:30' must be rolling:Nd"),
     ({"window": "range:2026-11-01"}, "must be range:START/END"),
     ({"mode": "harsh"}, "`mode`"),
     ({"unit": "euros"}, "`unit`"),

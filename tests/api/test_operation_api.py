@@ -73,6 +73,9 @@ def test_selfcheck_holds_on_an_honest_ledger(client: TestClient) -> None:
         "held = sum of open holds": True,
         "held >= 0": True,
         "no hold resolved twice": True,
+        "one charge stands for a call": True,
+        "usage is found by when it occurred": True,
+        "rollups of outcomes = outcomes": True,
     }
 
 
@@ -153,7 +156,7 @@ def test_an_unknown_path_is_a_problem(client: TestClient, path: str) -> None:
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/v1/events"), ("PUT", "/v1/quota/check"), ("DELETE", "/v1/budgets/a")],
+    [("DELETE", "/v1/events"), ("PUT", "/v1/quota/check"), ("DELETE", "/v1/budgets/a")],
 )
 def test_a_wrong_method_is_a_problem_that_says_what_is_allowed(
     client: TestClient, method: str, path: str

@@ -69,6 +69,7 @@ def test_an_allowed_check_says_what_is_held_and_which_budget_binds(client: TestC
         },
         "warnings": [],
         "reasons": [],
+        "fail_mode": "closed",
     }
 
 

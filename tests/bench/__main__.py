@@ -15,22 +15,30 @@ from rich.table import Table
 
 from tests.bench import (
     BenchRow,
+    bench_bulk,
     bench_costs,
     bench_costs_http,
     bench_demo,
     bench_ingest,
+    bench_otlp,
     bench_quota,
     bench_rating,
+    bench_reattribution,
     bench_rerating,
+    bench_storage,
 )
 
 BENCHES: Final[Mapping[str, Callable[[bool], list[BenchRow]]]] = {
     "quota": lambda is_quick: bench_quota.run(is_quick=is_quick),
     "ingest": lambda is_quick: bench_ingest.run(is_quick=is_quick),
+    "otlp": lambda is_quick: bench_otlp.run(is_quick=is_quick),
+    "bulk": lambda is_quick: bench_bulk.run(is_quick=is_quick),
     "demo": lambda _: bench_demo.run(),
     "costs": lambda _: bench_costs.run(),
     "costs_http": lambda _: bench_costs_http.run(),
     "rating": lambda _: bench_rating.run(),
+    "storage": lambda is_quick: bench_storage.run(is_quick=is_quick),
+    "reattribution": lambda is_quick: bench_reattribution.run(is_quick=is_quick),
     "rerating": lambda is_quick: bench_rerating.run(is_quick=is_quick),
 }
 HEADINGS: Final = ("name", "figure", "unit", "baseline", "ratio", "target", "verdict")

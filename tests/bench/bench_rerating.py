@@ -26,10 +26,11 @@ from tokenbudget.domain.allocation import DimensionSet
 from tokenbudget.domain.periods import from_micros, to_micros
 from tokenbudget.domain.rerating import RerateScope
 from tokenbudget.domain.rollups import DAY_SECONDS, MEASURES, QUARTER_HOUR_SECONDS
+from tokenbudget.services.postings import MICROS_PER_SECOND
 from tokenbudget.services.price_rows import price_row_of
 from tokenbudget.services.rerating import approve_rerate, propose_rerate
 from tokenbudget.services.selfcheck import selfcheck
-from tokenbudget.services.usage import MICROS_PER_SECOND
+from tokenbudget.store.columns import columns_of
 from tokenbudget.store.db import Database, table_of
 from tokenbudget.store.ledger import (
     add_rollups,
@@ -135,8 +136,8 @@ def fill(database: Database, events: int) -> None:
         numbers = range(first, min(first + EVENTS_PER_BATCH, events))
         batch = [_bulk_usage(random, number, events) for number in numbers]
         with database.transaction() as session:
-            append_usage(session, [_usage_row(usage, ids) for usage in batch])
-            append_charges(session, [_charge_row(usage, ids) for usage in batch])
+            append_usage(session, columns_of([_usage_row(usage, ids) for usage in batch]))
+            append_charges(session, columns_of([_charge_row(usage, ids) for usage in batch]))
         for usage in batch:
             _sum_up(usage, sums)
     with database.transaction() as session:

@@ -18,6 +18,7 @@ from typing import Literal, cast
 import msgspec
 import uvloop
 
+from tests.bench.telemetry import span_bodies
 from tests.bench.traffic import batch_bodies, check_bodies
 
 LOAD_TIMEOUT_SECONDS = 900
@@ -30,7 +31,7 @@ class Orders(msgspec.Struct, frozen=True):
 
     port: int
     path: str
-    body: Literal["check", "batch", "none"]
+    body: Literal["check", "batch", "spans", "none"]
     connections: int
     requests: int
     first_number: int = 0
@@ -112,7 +113,7 @@ class Run:
         lines = [
             f"{method} {self.orders.path} HTTP/1.1",
             f"Host: 127.0.0.1:{self.orders.port}",
-            "Content-Type: application/json",
+            f"Content-Type: application/{'x-protobuf' if self.orders.body == 'spans' else 'json'}",
             f"Content-Length: {length}",
         ]
         if self.orders.api_key:
@@ -164,6 +165,8 @@ class Connection(asyncio.Protocol):
 def _bodies(orders: Orders) -> Iterator[bytes]:
     if orders.body == "check":
         return check_bodies()
+    if orders.body == "spans":
+        return span_bodies(orders.first_number)
     return batch_bodies(orders.first_number) if orders.body == "batch" else repeat(b"")
 
 

@@ -84,7 +84,7 @@ def batch_bodies(first: int) -> Iterator[bytes]:
 
 
 def _check(random: Random) -> dict[str, object]:
-    provider, model, tags = _call(random)
+    provider, model, tags = call_of(random)
     return {
         "tags": tags,
         "provider": provider,
@@ -101,7 +101,7 @@ def _batch(random: Random) -> bytes:
 
 
 def _event(random: Random, index: int) -> dict[str, object]:
-    provider, model, tags = _call(random)
+    provider, model, tags = call_of(random)
     input_tokens = random.randrange(50, 16_000)
     return {
         "event_id": f"{NUMBER_MARK.decode()}-{index:04d}",
@@ -125,7 +125,8 @@ def _event(random: Random, index: int) -> dict[str, object]:
     }
 
 
-def _call(random: Random) -> tuple[str, str, dict[str, str]]:
+def call_of(random: Random) -> tuple[str, str, dict[str, str]]:
+    """Give the provider, the model and the tags of one call."""
     feature = random.randrange(FEATURES)
     tenant = min(random.randrange(TENANTS), random.randrange(TENANTS))
     used = (feature + random.randrange(MODELS_PER_FEATURE)) % len(MODELS)

@@ -52,6 +52,54 @@ def test_budgets_are_created_changed_and_left_alone(command: Command, budgets_fi
     ]
 
 
+OWNERS_TOML = """
+[[owner]]
+kind = "team"
+name = "growth"
+email = "ana@example.com"
+
+[[owner]]
+kind = "feature"
+name = "summarise"
+parent = "growth"
+"""
+
+
+def test_owners_stand_in_the_same_file_and_are_applied_with_the_budgets(
+    command: Command, opened: Services, budgets_file: Path
+) -> None:
+    budgets_file.write_text(TOML + OWNERS_TOML, encoding="utf-8")
+    before = contents(opened.database)
+
+    shown = command("budgets", "apply", budgets_file, "--dry-run")
+    assert contents(opened.database) == before
+    applied = command("budgets", "apply", budgets_file, "--json")
+    again = command("budgets", "apply", budgets_file, "--json")
+
+    assert "Owners that would change" in shown.out
+    assert "Budgets that would change" in shown.out
+    assert [(row.get("owner") or row["budget"], row["action"]) for row in applied.rows] == [
+        ("team growth", "created"),
+        ("feature summarise", "created"),
+        ("everything", "created"),
+        ("by-tenant", "created"),
+    ]
+    assert {row["action"] for row in again.rows} == {"unchanged"}
+
+
+def test_a_bad_owner_keeps_the_budgets_of_its_file_out(
+    command: Command, opened: Services, budgets_file: Path
+) -> None:
+    unknown = OWNERS_TOML.replace('parent = "growth"', 'parent = "ghosts"')
+    budgets_file.write_text(TOML + unknown, encoding="utf-8")
+    before = contents(opened.database)
+
+    result = command("budgets", "apply", budgets_file)
+
+    assert (result.code, "parent 'ghosts' is not a known team" in result.error) == (2, True)
+    assert contents(opened.database) == before
+
+
 def test_a_dry_run_says_what_would_change_and_writes_nothing(
     command: Command, opened: Services, budgets_file: Path
 ) -> None:

@@ -24,6 +24,25 @@ def test_a_new_key_works_with_its_scopes_and_pins(command: Command, opened: Serv
     assert key["scopes"] == "ingest,quota"
 
 
+def test_a_key_may_be_trusted_as_a_gateway_and_demand_tags(
+    command: Command, opened: Services
+) -> None:
+    demands = ("--trust", "gateway", "--require", "team", "--require", "tenant")
+    arguments = ("--scope", "ingest", *demands, "--on-missing", "reject")
+
+    [key] = command("keys", "create", "gateway", *arguments, "--json").rows
+
+    caller = authenticate(opened.database, key["secret"]).caller
+    assert (caller.key_id, caller.is_gateway, caller.rejects_missing) == (key["id"], True, True)
+    assert caller.required_tags == ("team", "tenant")
+    [row] = command("keys", "list", "--json").rows
+    assert (row["trust"], row["required"], row["on_missing"]) == (
+        "gateway",
+        "team,tenant",
+        "reject",
+    )
+
+
 def test_the_secret_is_neither_listed_nor_stored(command: Command, tmp_path: Path) -> None:
     [key] = command("keys", "create", "gateway", "--scope", "read", "--json").rows
 
@@ -57,6 +76,14 @@ def test_a_revoked_key_is_listed_and_refused(command: Command, opened: Services)
             "scope must be among ingest, quota, read, admin, not 'all'",
         ),
         (("create", "x", "--scope", "read", "--pin", "team"), "--pin 'team' must be TAG=VALUE"),
+        (
+            ("create", "x", "--scope", "read", "--trust", "me"),
+            "trust must be caller or gateway, not 'me'",
+        ),
+        (
+            ("create", "x", "--scope", "read", "--require", "model"),
+            "required_tags: 'model' is no tag",
+        ),
         (("revoke", "nothing"), "key 'nothing' does not exist"),
     ],
 )

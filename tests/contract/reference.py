@@ -27,19 +27,28 @@ OPENAPI_FILE: Final = REPOSITORY / "docs" / "openapi.json"
 UNUSED_DATABASE: Final = "postgresql+psycopg://nobody@localhost/nothing"
 
 ITEM_CODES: Final = {
+    "cloudevent_invalid": "the envelope is no CloudEvent 1.0",
     "conflict": "the event is recorded with other content, or its revision does not follow",
     "invalid_field": "a field has the wrong type, length or range",
     "malformed_json": "the line or item is not JSON",
+    "meter_unknown": "the event is no usage of a model that we know how to read (set aside)",
     "missing_field": "a field that is needed is not there",
     "naive_timestamp": "`occurred_at` has no UTC offset",
     "occurred_in_future": "`occurred_at` is further ahead of now than the service tolerates",
+    "recording_failed": "the writer failed on this record (set aside, to be tried again)",
+    "tag_required": "the key demands a tag that no step gave",
     "unknown_field": "a field or unit that the service does not know",
     "usage_inconsistent": "a part exceeds its total, or the total is absent",
     "usage_invalid": "not exactly one of `usage`, `provider_usage`, `text`, or unreadable",
     "usage_negative": "a count is negative",
     "usage_out_of_range": "a count exceeds 100,000,000",
+    "void_without_event": "a void at revision 0, which has nothing to take back",
 }
 NOTICE_CODES: Final = {
+    "budget_not_checked": (
+        "warning",
+        "the database did not answer and the budgets fail open; nothing is held",
+    ),
     "budget_exceeded": ("warning", "a soft budget would be exceeded"),
     "budget_exhausted": ("reason", "a hard budget has no room for this call"),
     "output_bound_assumed": ("warning", "no `max_output_tokens` was given and a bound was assumed"),
@@ -124,7 +133,7 @@ def _command_rows() -> list[Sequence[str]]:
 
 def _endpoint_rows() -> list[Sequence[str]]:
     described = [
-        (method.upper(), f"`{path}`", scope_of(path, method) or "none", operation["summary"])
+        (method.upper(), f"`{path}`", scope_of(operation) or "none", operation["summary"])
         for (path, method), operation in endpoints().items()
     ]
     pages = [("GET", f"`{path}`", scope, text) for path, (scope, text) in PAGES.items()]

@@ -26,6 +26,16 @@ RENEW = "run: python -m tests.contract.reference"
 CODE_PLACES = {"Rejection": 2, "UsageFault": 0, "Notice": 0}
 
 
+GATEWAY_PATH = "/v1/quota/authorize/{path:path}"
+OF_TESTS = {
+    "TOKENBUDGET_BULK_EVENTS",
+    "TOKENBUDGET_FAULT_EVENTS",
+    "TOKENBUDGET_REQUIRE_SERVICES",
+    "TOKENBUDGET_TEST_POSTGRES_URL",
+}
+"""What tests and benches read from the environment."""
+
+
 def section(title: str) -> str:
     """Give the text of one section of the committed reference."""
     text = reference.REFERENCE_FILE.read_text(encoding="utf-8")
@@ -95,7 +105,7 @@ def test_every_environment_variable_in_the_documents_exists() -> None:
         for name in re.findall(r"TOKENBUDGET_[A-Z_]+[A-Z]", document.read_text(encoding="utf-8"))
     }
 
-    assert named <= known | {"TOKENBUDGET_TEST_POSTGRES_URL", "TOKENBUDGET_REQUIRE_SERVICES"}
+    assert named <= known | OF_TESTS
 
 
 def test_every_command_in_the_readme_exists() -> None:
@@ -128,9 +138,13 @@ def _served_endpoints() -> Iterator[tuple[str, str]]:
     url = reference.UNUSED_DATABASE
     server = make_server(Services(Settings(database_url=url), Database(url), PRICES, utc_now))
     for route in _flat(server.routes):
+        # Gateways put the path of their own request behind ours; the answer is the same.
+        if route.path == GATEWAY_PATH:
+            continue
         for method in route.methods or ():
             if method != "HEAD":
-                yield method, route.path
+                # How a placeholder is read is not said.
+                yield method, route.path.replace(":path}", "}")
 
 
 def _flat(routes: Sequence[BaseRoute]) -> Iterator[Route | APIRoute]:

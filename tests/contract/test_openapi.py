@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from tests.contract.reference import endpoints, openapi_document
-from tokenbudget.api.openapi import OPEN_PATHS, error_types
+from tokenbudget.api.openapi import error_types
 
 ENDPOINTS = endpoints()
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 PROTECTED = {key: value for key, value in ENDPOINTS.items() if key[0] not in OPEN_PATHS}
+OTLP_SIGNALS = ("/traces", "/logs", "/metrics")
+PROBLEM = {"application/problem+json"}
+OTLP = {"application/json", "application/x-protobuf"}
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_used() -> None:
@@ -42,14 +46,14 @@ def test_an_operation_says_in_a_line_what_it_does(key: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("key", sorted(PROTECTED))
-def test_an_operation_refuses_with_problems_and_wants_a_key(key: tuple[str, str]) -> None:
+def test_an_operation_says_how_it_refuses_and_wants_a_key(key: tuple[str, str]) -> None:
     operation = PROTECTED[key]
 
-    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
     assert set(operation["responses"]) & {"4XX", "5XX"} == {"4XX", "5XX"}
     for statuses in ("4XX", "5XX"):
         content = operation["responses"][statuses]["content"]
-        assert content == {"application/problem+json": problem}
+        # OTLP has errors of its own, in the encoding of the request.
+        assert set(content) == (OTLP if key[0].endswith(OTLP_SIGNALS) else PROBLEM)
     assert [set(way) for way in operation["security"]] == [{"key"}, {"password"}]
 
 
@@ -74,6 +78,8 @@ def test_the_shapes_of_the_hot_paths_are_those_that_are_read() -> None:
     assert schemas["EventShape"]["additionalProperties"] is False
     assert schemas["BudgetShape"]["required"] == ["id", "limit", "window"]
     assert set(ENDPOINTS["/v1/events", "post"]["requestBody"]["content"]) == {
+        "application/cloudevents+json",
+        "application/cloudevents-batch+json",
         "application/json",
         "application/jsonl",
         "application/x-ndjson",

@@ -12,6 +12,7 @@ from tokenbudget.domain.budgets import (
     LIFETIME,
     BudgetIndex,
     BudgetWindow,
+    Carried,
     ThresholdOn,
     crossed_thresholds,
     forecast_at_end,
@@ -96,6 +97,45 @@ def test_a_window_in_which_validity_ends_counts_as_a_whole() -> None:
 def test_windows_outside_validity_do_not_count() -> None:
     assert make_live_budget(valid_from=NOVEMBER.end).period_counted_at(NOW) is None
     assert make_live_budget(valid_to=NOVEMBER.start).period_counted_at(NOW) is None
+
+
+def test_a_window_that_rolls_counts_by_the_day_and_looks_at_the_last_days() -> None:
+    window = BudgetWindow(Window.DAY, None, "America/New_York", rolling_days=30)
+
+    # New York left daylight saving time within these days.
+    assert window.period_at(NOW) == Period(
+        datetime(2026, 11, 20, 5, tzinfo=UTC), datetime(2026, 11, 21, 5, tzinfo=UTC)
+    )
+    assert window.span_at(NOW) == Period(
+        datetime(2026, 10, 22, 4, tzinfo=UTC), datetime(2026, 11, 21, 5, tzinfo=UTC)
+    )
+
+
+def test_every_other_window_looks_at_itself() -> None:
+    assert BudgetWindow(Window.MONTH, None).span_at(NOW) == NOVEMBER
+    assert BudgetWindow(None, NOVEMBER).span_at(NOVEMBER.end) is None
+
+
+def test_a_budget_that_rolls_counts_the_days_it_looks_back_on_when_it_begins() -> None:
+    window = BudgetWindow(Window.DAY, None, rolling_days=3)
+    budget = make_live_budget(window=window, valid_from=NOW, valid_to=NOW + timedelta(days=1))
+
+    counted = [
+        day for day in range(16, 24) if budget.period_counted_at(NOW.replace(day=day)) is not None
+    ]
+
+    assert counted == [18, 19, 20, 21]
+
+
+def test_what_other_days_hold_counts_with_today_as_it_stands_now() -> None:
+    yesterday = make_counter(settled=5, held=7)
+    today = make_counter(settled=60, held=15, carried=Carried(2, 3, (yesterday,)))
+    yesterday.settled += 4
+    yesterday.held -= 7
+
+    assert (today.all_settled, today.all_held, today.headroom(100)) == (71, 18, 11)
+    assert today.measured(ThresholdOn.ACTUAL) == 71
+    assert today.measured(ThresholdOn.COMMITTED) == 89
 
 
 def test_headroom_is_what_is_neither_settled_nor_held() -> None:

@@ -39,6 +39,11 @@ DAY = Period(START, START + timedelta(days=1))
         ({"granularity": "fortnight"}, "granularity", "'fortnight' is not one of hour, day"),
         ({"timezone": "Mars/Olympus"}, "timezone", "timezone 'Mars/Olympus' is not an IANA zone"),
         ({"metrics": ("billed_cost",)}, "metric", "metric 'billed_cost' is not one of cost, list"),
+        (
+            {"metrics": tuple(f"cost_per:o{place}" for place in range(9))},
+            "metric",
+            "metric names more than 8 outcomes",
+        ),
         ({"order": "-cost_per_request"}, "order", "is not one of start, cost"),
         ({"limit": 0}, "limit", "limit 0 must be between 1 and 10000"),
         ({"limit": 10_001}, "limit", "limit 10001 must be between"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.domain.budget_cases import NOVEMBER, make_counter, make_live_budget
-from tokenbudget.domain.budgets import Mode, Unit
+from tokenbudget.domain.budgets import Carried, Mode, Unit
 from tokenbudget.domain.holds import (
     Account,
     Demand,
@@ -41,6 +41,18 @@ def make_account(*, settled: int = 0, held: int = 0, counter_id: int = 1, **budg
 )
 def test_a_demand_is_told_in_the_unit_of_the_budget(unit: Unit, quantity: int) -> None:
     assert make_demand().quantity(unit) == quantity
+
+
+def test_what_other_days_hold_is_part_of_what_binds() -> None:
+    account = make_account(settled=20, held=10)
+    account.counter.carried = Carried(25, 6)
+
+    verdict = judge(make_demand(), [account])
+
+    binding = binding_of(account)
+    assert verdict.refusing == [account]
+    assert (binding.settled, binding.held, binding.headroom) == (45, 16, 39)
+    assert binding.resets_at == NOVEMBER.end
 
 
 def test_an_unpriced_demand_asks_for_no_money() -> None:

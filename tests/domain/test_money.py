@@ -19,7 +19,6 @@ from tokenbudget.domain.money import (
     format_nanos,
     parse_decimal,
     parse_nanos,
-    picos_to_nanos,
     split,
 )
 
@@ -68,11 +67,6 @@ def test_division_by_a_power_of_ten_agrees_with_decimal(numerator: int, exponent
 @given(st.integers(-(10**24), 10**24), st.integers(1, 10**9))
 def test_division_agrees_with_exact_fractions(numerator: int, denominator: int) -> None:
     assert divide_half_even(numerator, denominator) == round(Fraction(numerator, denominator))
-
-
-@pytest.mark.parametrize(("picos", "nanos"), [(1_499, 1), (1_500, 2), (2_500, 2), (-2_501, -3)])
-def test_picos_become_nanos_by_one_rounding(picos: int, nanos: int) -> None:
-    assert picos_to_nanos(picos) == nanos
 
 
 @pytest.mark.parametrize(

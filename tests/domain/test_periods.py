@@ -241,3 +241,21 @@ def test_windows_tile_a_span_across_clock_changes(
     assert all(earlier.end == later.start for earlier, later in pairwise(tiles))
     assert tiles[0].contains(span.start)
     assert tiles[-1].start < span.end <= tiles[-1].end
+
+
+@pytest.mark.parametrize("first_month", range(1, 13))
+@pytest.mark.parametrize("window", [Window.QUARTER, Window.YEAR])
+def test_fiscal_windows_tile_the_years_and_one_begins_with_the_first_month(
+    window: Window, first_month: int
+) -> None:
+    instant, end = utc(2024, 1, 1), utc(2029, 1, 1)
+    starts = []
+    while instant < end:
+        period = window_at(window, instant, "America/New_York", first_month)
+        assert period.contains(instant)
+        starts.append(period.start.astimezone(zone("America/New_York")))
+        instant = period.end
+
+    assert {(start.day, start.hour) for start in starts} == {(1, 0)}
+    assert first_month in {start.month for start in starts}
+    assert len({start.month for start in starts}) == (4 if window is Window.QUARTER else 1)

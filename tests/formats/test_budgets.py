@@ -18,6 +18,7 @@ from tokenbudget.formats.budgets import (
     format_threshold,
     parse_budget,
     parse_budgets_toml,
+    parse_plan_toml,
     parse_window,
     require_rolled_up,
 )
@@ -147,11 +148,43 @@ def test_a_range_of_instants_needs_no_zone() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        ("year:04", datetime(2026, 4, 1, tzinfo=UTC), datetime(2027, 4, 1, tzinfo=UTC)),
+        ("year:12", datetime(2025, 12, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)),
+        ("quarter:02", datetime(2026, 11, 1, tzinfo=UTC), datetime(2027, 2, 1, tzinfo=UTC)),
+    ],
+)
+def test_fiscal_years_begin_with_their_month(text: str, start: datetime, end: datetime) -> None:
+    window = parse_window(text, "UTC")
+
+    assert window.period_at(datetime(2026, 11, 20, tzinfo=UTC)) == Period(start, end)
+
+
+@pytest.mark.parametrize("days", [1, 30, 366])
+def test_a_window_may_be_the_last_days(days: int) -> None:
+    window = parse_window(f"rolling:{days}d", "America/New_York")
+
+    assert window == BudgetWindow(Window.DAY, None, "America/New_York", rolling_days=days)
+
+
+@pytest.mark.parametrize(
     ("window", "fault"),
     [
         ("fortnight", "window 'fortnight' is not one of hour, day, week, month, quarter, year, "),
         ("", "window '' is not one of"),
-        ("rolling:30d", "window 'rolling:30d' is not available in this version"),
+        ("year:13", "window 'year:13' is not one of"),
+        ("year:4", "window 'year:4' is not one of"),
+        ("month:04", "window 'month:04' is not one of"),
+        ("rolling:", "window 'rolling:' must be rolling:Nd, the last N days, N from 1 to 366"),
+        ("rolling:0d", "window 'rolling:0d' must be rolling:Nd"),
+        ("rolling:-1d", "window 'rolling:-1d' must be rolling:Nd"),
+        ("rolling:030d", "window 'rolling:030d' must be rolling:Nd"),
+        ("rolling:30", "window 'rolling:30' must be rolling:Nd"),
+        ("rolling:30d\n", "window 'rolling:30d\\n' must be rolling:Nd"),
+        ("rolling:367d", "window 'rolling:367d' must be rolling:Nd"),
+        ("rolling:7w", "window 'rolling:7w' must be rolling:Nd"),
+        ("rolling:\u0663d", "window 'rolling:\u0663d' must be rolling:Nd"),
         ("operation", "window 'operation' is not available in this version"),
         ("range:2026-11-01", "must be range:START/END"),
         ("range:2026-11-01/soon", "window bound 'soon' is not a date or time"),
@@ -306,3 +339,19 @@ def test_a_file_at_fault_is_named_with_the_budget(text: str, fault: str) -> None
         parse_budgets_toml(text, file_name="budgets.toml", timezone="UTC")
 
     assert caught.value.detail.startswith(f"budgets.toml: {fault}")
+
+
+def test_a_plan_holds_owners_beside_budgets() -> None:
+    owner = '[[owner]]\nkind = "team"\nname = "growth"\n'
+
+    plan = parse_plan_toml(TOML + owner, file_name="budgets.toml", timezone="UTC")
+
+    assert plan.budgets == parse_budgets_toml(TOML, file_name="budgets.toml", timezone="UTC")
+    assert [str(entry) for entry in plan.owners] == ["owner team 'growth'"]
+
+
+def test_a_fault_in_a_plan_names_file_and_entry() -> None:
+    with pytest.raises(InvalidInput, match=r"plan\.toml: owner 1: "):
+        parse_plan_toml("[[owner]]\nname = 'x'", file_name="plan.toml", timezone="UTC")
+    with pytest.raises(InvalidInput, match=r"plan\.toml: 'owners' is not known"):
+        parse_plan_toml("[[owners]]", file_name="plan.toml", timezone="UTC")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,15 @@ import pytest
 
 from tokenbudget.domain.errors import BadFile
 from tokenbudget.domain.usage import UsageEvent
-from tokenbudget.formats.event_files import Piece, read_event_lines, read_events
+from tokenbudget.formats import event_files
+from tokenbudget.formats.event_files import (
+    Piece,
+    Reading,
+    inspect_file,
+    read_events,
+    read_lines,
+    read_pieces,
+)
 from tokenbudget.formats.events import Door, Rejection
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -45,7 +54,7 @@ def write(path: Path, *lines: str) -> Path:
 
 def read(path: Path) -> list[UsageEvent | Rejection]:
     """Give every item of a file."""
-    return [item for piece in read_events(path, DOOR) for item in piece.items]
+    return [item for _, item in read_events(path, DOOR)]
 
 
 def test_the_same_rows_in_three_formats_are_the_same_events(tmp_path: Path) -> None:
@@ -105,57 +114,148 @@ def test_a_csv_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert isinstance(read(path)[0], UsageEvent)
 
 
-def test_a_file_is_read_in_pieces_that_know_their_lines(tmp_path: Path) -> None:
-    events = [json.dumps({**EVENT, "event_id": f"e{number}"}) for number in range(5_002)]
+def items_of(piece: Piece) -> list[UsageEvent | Rejection]:
+    """Give every item of a piece."""
+    return piece.items(DOOR)
+
+
+def test_a_file_is_read_in_pieces_that_know_their_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_files, "ROWS_PER_PIECE", 50)
+    events = [json.dumps({**EVENT, "event_id": f"e{number}"}) for number in range(52)]
     path = write(tmp_path / "events.jsonl", "", *events[:3], " ", *events[3:], "")
 
-    first, second = read_events(path, DOOR)
+    first, second = read_pieces(path)
 
-    assert (len(first.items), len(second.items)) == (5_000, 2)
-    assert [*first.rows, *second.rows] == [2, 3, 4, *range(6, 5_005)]
+    assert (len(first.rows), len(second.rows)) == (50, 2)
+    assert [*first.rows, *second.rows] == [2, 3, 4, *range(6, 55)]
 
 
-def test_a_table_is_read_in_pieces_that_know_their_rows(tmp_path: Path) -> None:
+def test_a_table_is_read_in_pieces_that_know_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_files, "ROWS_PER_PIECE", 5_000)
     rows = [ROW.replace("e1", f"e{number}") for number in range(12_000)]
     path = write(tmp_path / "events.csv", HEADER, *rows)
 
-    pieces = list(read_events(path, DOOR))
+    pieces = list(read_pieces(path))
 
-    assert max(len(piece.items) for piece in pieces) <= 5_000
+    assert max(len(piece.rows) for piece in pieces) <= 5_000
     assert [row for piece in pieces for row in piece.rows] == list(range(2, 12_002))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_reading_goes_on_after_a_row(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"events{suffix}"
+    names = [f"e{number}" for number in range(6)]
+    events = [{**EVENT, "event_id": name} for name in names]
+    if suffix == ".jsonl":
+        write(path, *(json.dumps(event) for event in events))
+    elif suffix == ".csv":
+        write(path, HEADER, *(ROW.replace("e1", name) for name in names))
+    else:
+        pl.DataFrame(events).write_parquet(path)
+    [whole] = read_pieces(path)
+
+    [rest] = read_pieces(path, after_row=whole.rows[3])
+
+    assert list(rest.rows) == list(whole.rows)[4:]
+    assert items_of(rest) == items_of(whole)[4:]
+    assert list(read_pieces(path, after_row=whole.rows[5])) == []
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_rows_that_name_no_source_have_that_of_the_reading(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"events{suffix}"
+    names = [None, "billing"]
+    events = [{**EVENT, "event_id": f"e{n}", "source": name} for n, name in enumerate(names)]
+    if suffix == ".jsonl":
+        write(path, *(json.dumps(event) for event in events), "{")
+    elif suffix == ".csv":
+        write(path, f"{HEADER},source", f"{ROW},", f"{ROW},billing")
+    else:
+        pl.DataFrame(events).write_parquet(path)
+
+    [piece] = read_pieces(path, Reading(source="log"))
+
+    sources = [item.source for item in items_of(piece) if isinstance(item, UsageEvent)]
+    assert sources == ["log", "billing"]
+    assert piece.columns().frame["source"].to_list()[:2] == ["log", "billing"]
+
+
+def test_a_table_without_a_source_has_that_of_the_reading(tmp_path: Path) -> None:
+    path = write(tmp_path / "events.csv", HEADER, ROW)
+
+    [piece] = read_pieces(path, Reading(source="log"))
+
+    [event] = items_of(piece)
+    assert isinstance(event, UsageEvent)
+    assert event.source == "log"
+
+
+def test_a_row_can_be_told_as_its_file_has_it(tmp_path: Path) -> None:
+    [table] = read_pieces(write(tmp_path / "events.csv", HEADER, ROW))
+    [lines] = read_pieces(write(tmp_path / "events.jsonl", '{"a": "ü"}'))
+
+    assert table.source_of(0) == {
+        name: cell for name, cell in zip(HEADER.split(","), ROW.split(","), strict=True) if cell
+    }
+    assert lines.source_of(0) == '{"a": "ü"}'
+
+
+def test_a_file_is_known_by_its_content_and_what_is_meant_by_it(tmp_path: Path) -> None:
+    first = write(tmp_path / "first.csv", HEADER, ROW)
+    same = write(tmp_path / "same.csv", HEADER, ROW)
+    other = write(tmp_path / "other.csv", HEADER, ROW, ROW)
+
+    known = inspect_file(first, "a", "bc")
+
+    assert inspect_file(same, "a", "bc") == known
+    assert inspect_file(first, "ab", "c").fingerprint != known.fingerprint
+    assert inspect_file(first, "ab", "c").content_digest == known.content_digest
+    assert inspect_file(other, "a", "bc").content_digest != known.content_digest
+    assert (known.rows, inspect_file(other).rows) == (2, 3)
+
+
+def test_the_rows_of_a_parquet_file_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    pl.DataFrame([EVENT] * 3).write_parquet(path)
+
+    assert inspect_file(path).rows == 3
 
 
 def test_standard_input_is_read_like_a_file() -> None:
     stream = io.BytesIO(b"{\n\n" + json.dumps(EVENT).encode())
 
-    [piece] = read_event_lines(stream, DOOR)
+    [piece] = read_lines(stream)
 
     assert list(piece.rows) == [1, 3]
-    assert [type(item) for item in piece.items] == [Rejection, UsageEvent]
+    assert [type(item) for item in items_of(piece)] == [Rejection, UsageEvent]
 
 
 def test_an_empty_stream_has_no_pieces() -> None:
-    assert list(read_event_lines(io.BytesIO(b"\n \n"), DOOR)) == []
+    assert list(read_lines(io.BytesIO(b"\n \n"))) == []
 
 
 def test_rows_of_a_table_count_its_header(tmp_path: Path) -> None:
     bad = ROW.replace(",100,", ",-1,")
     table = write(tmp_path / "events.csv", HEADER, ROW, bad)
 
-    [piece] = read_events(table, DOOR)
+    (_, first), (row, rejection) = read_events(table, DOOR)
 
-    assert piece == Piece(piece.items, range(2, 4))
-    assert isinstance(piece.items[1], Rejection)
-    assert piece.items[1].detail == "input_tokens -1 is negative"
+    assert isinstance(first, UsageEvent)
+    assert isinstance(rejection, Rejection)
+    assert (row, rejection.detail) == (3, "input_tokens -1 is negative")
 
 
 def test_rows_of_a_parquet_file_count_from_one(tmp_path: Path) -> None:
     path = tmp_path / "events.parquet"
     pl.DataFrame([EVENT]).write_parquet(path)
 
-    [piece] = read_events(path, DOOR)
+    [(row, _)] = read_events(path, DOOR)
 
-    assert list(piece.rows) == [1]
+    assert row == 1
 
 
 def test_times_of_a_parquet_file_without_a_zone_are_rejected(tmp_path: Path) -> None:
@@ -214,11 +314,15 @@ def test_a_table_whose_columns_are_at_odds_is_refused(
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadFile, match=r"cannot be read: [Nn]o such file"):
         read(tmp_path / name)
+    with pytest.raises(BadFile, match=r"cannot be read: [Nn]o such file"):
+        inspect_file(tmp_path / name)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=r"the suffix must be .jsonl, .csv or .parquet, not '.xlsx'"):
         read(tmp_path / "events.xlsx")
+    with pytest.raises(BadFile, match=r"the suffix must be"):
+        inspect_file(tmp_path / "events.xlsx")
 
 
 @pytest.mark.parametrize(
@@ -241,3 +345,60 @@ def test_a_file_that_breaks_its_format_is_refused_in_one_line(
 
     assert caught.value.detail.startswith(f"{path}: {fault}")
     assert len(caught.value.detail.splitlines()) == 1
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_table_of_somebody_else_is_read_under_our_names(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"log{suffix}"
+    log = pl.DataFrame([{"ts": "2026-11-20T12:00:00Z", "tokens": 5}])
+    if suffix == ".jsonl":
+        log.write_ndjson(path)
+    elif suffix == ".csv":
+        log.write_csv(path)
+    else:
+        log.write_parquet(path)
+
+    def reshape(frame: pl.DataFrame, rows: Sequence[int]) -> pl.DataFrame:
+        return frame.select(
+            occurred_at="ts",
+            input_tokens="tokens",
+            event_id=pl.Series([f"row-{row}" for row in rows]),
+            provider=pl.lit("acme"),
+            model=pl.lit("plain"),
+        )
+
+    [piece] = read_pieces(path, Reading(reshape=reshape))
+
+    [event] = items_of(piece)
+    assert isinstance(event, UsageEvent)
+    assert event.event_ref == ("row-2" if suffix == ".csv" else "row-1")
+    assert event.quantities == {"input_tokens": 5}
+    assert list(piece.source_of(0)) == ["ts", "tokens"]  # type: ignore[call-overload]
+
+
+def test_a_column_of_usage_that_is_no_structure_is_left_to_its_rows(tmp_path: Path) -> None:
+    header = "event_id,provider,model,occurred_at,usage"
+    path = write(tmp_path / "events.csv", header, "e1,acme,plain,2026-11-20T12:00:00Z,much")
+
+    [piece] = read_pieces(path)
+
+    assert piece.columns().frame["usage"].to_list() == ["much"]
+    assert [type(item) for item in items_of(piece)] == [Rejection]
+
+
+def test_a_parquet_file_that_is_none_has_no_facts(tmp_path: Path) -> None:
+    path = write(tmp_path / "events.parquet", "plain")
+
+    with pytest.raises(BadFile, match="not a readable parquet file"):
+        inspect_file(path)
+
+
+def test_a_line_that_is_no_event_of_ours_keeps_what_it_says(tmp_path: Path) -> None:
+    path = write(tmp_path / "events.jsonl", "[1]", json.dumps({**EVENT, "source": "own"}))
+
+    [piece] = read_pieces(path, Reading(source="log"))
+
+    rejection, event = items_of(piece)
+    assert isinstance(rejection, Rejection)
+    assert isinstance(event, UsageEvent)
+    assert event.source == "own"

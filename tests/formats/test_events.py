@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.builders import make_event
 from tokenbudget.domain.errors import MalformedBody, TooLarge
-from tokenbudget.domain.usage import Basis, UsageEvent
+from tokenbudget.domain.usage import Basis, UsageEvent, Witness
 from tokenbudget.formats.events import (
     Door,
     Rejection,
@@ -325,3 +326,45 @@ def test_a_body_that_cannot_be_split_is_malformed(body: bytes) -> None:
 def test_a_body_with_too_many_items_is_too_large() -> None:
     with pytest.raises(TooLarge, match="the batch has 3 items; the limit is 2"):
         split_body(b"[1,2,3]", content_type="", max_items=2)
+
+
+def without_usage(**overrides: Any) -> dict[str, Any]:
+    """Give an event that says nothing of what it used."""
+    event = make_event(**overrides)
+    del event["usage"]
+    return event
+
+
+@pytest.mark.parametrize("status", ["error", "timeout", "cancelled"])
+def test_a_failed_attempt_may_not_know_what_it_used(status: str) -> None:
+    assert accept(without_usage(status=status)).quantities is None
+
+
+def test_an_attempt_that_went_well_knows_what_it_used() -> None:
+    assert reject(without_usage()).code == "usage_invalid"
+
+
+@pytest.mark.parametrize("witness", [Witness.OTLP, Witness.GATEWAY])
+def test_who_passes_on_what_others_measured_may_not_know(witness: Witness) -> None:
+    event = accept(without_usage(), door=replace(DOOR, witness=witness))
+
+    assert (event.quantities, event.witness) == (None, witness)
+
+
+def test_explicit_zeros_of_a_failed_attempt_are_zeros() -> None:
+    event = accept(make_event(status="error", usage={"input_tokens": 0}))
+
+    assert event.quantities == {"input_tokens": 0}
+
+
+def test_a_void_needs_no_usage_and_uses_none() -> None:
+    assert accept(without_usage(void=True, revision=1)).is_void
+    assert accept(make_event(void=True, revision=1)).quantities is None
+
+
+def test_a_void_takes_an_earlier_revision_back() -> None:
+    assert reject(without_usage(void=True)).code == "void_without_event"
+
+
+def test_the_span_is_kept() -> None:
+    assert accept(make_event(trace_id="t", span_id="s")).span_ref == "s"

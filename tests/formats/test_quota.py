@@ -148,7 +148,7 @@ def test_no_depth_of_nesting_gets_past_the_door(depth: int) -> None:
 def test_an_answer_that_allows_nothing_special_is_mostly_null() -> None:
     decision = Decision(Outcome.DENY, Demand(None, 0, Basis.UNPRICED), None, None)
 
-    assert describe_decision(decision, currency="USD") == {
+    assert describe_decision(decision, currency="USD", fails_open=True) == {
         "decision": "deny",
         "hold_id": None,
         "expires_at": None,
@@ -159,6 +159,7 @@ def test_an_answer_that_allows_nothing_special_is_mostly_null() -> None:
         "binding": None,
         "warnings": [],
         "reasons": [],
+        "fail_mode": "open",
     }
 
 
@@ -175,7 +176,7 @@ def test_an_answer_spells_money_times_and_notices() -> None:
         reasons=(Notice("r", "reasoned"),),
     )
 
-    assert describe_decision(decision, currency="EUR") == {
+    assert describe_decision(decision, currency="EUR", fails_open=False) == {
         "decision": "reduce",
         "hold_id": "h",
         "expires_at": "2026-11-20T12:00:00Z",
@@ -194,4 +195,5 @@ def test_an_answer_spells_money_times_and_notices() -> None:
         },
         "warnings": [{"code": "w", "detail": "warned"}],
         "reasons": [{"code": "r", "detail": "reasoned"}],
+        "fail_mode": "closed",
     }

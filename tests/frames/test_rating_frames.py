@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from fractions import Fraction
 from functools import cache
 from random import Random
 from typing import Any
@@ -145,6 +146,8 @@ def varied_price_list() -> PriceList:
                 ),
                 service_tier=st.sampled_from((None, "batch", "flex")),
                 region=st.sampled_from((None, "eu")),
+                account=st.none(),
+                commitment=st.none(),
             ),
             st.dictionaries(
                 st.sampled_from(
@@ -216,6 +219,48 @@ def test_a_provider_or_model_that_is_null_is_unknown() -> None:
     table = rate_frame(frame, make_price_list())
 
     assert table["flags"].to_list() == [["provider_unknown"], ["model_unknown"]]
+
+
+def test_a_frame_without_any_provider_and_model_is_unknown() -> None:
+    frame = small_frame(provider=[None, None], model=[None, None], input_tokens=[1, 1])
+
+    table = rate_frame(frame, make_price_list())
+
+    assert table["flags"].to_list() == [["provider_unknown"]] * 2
+
+
+@pytest.mark.parametrize("dtype", [pl.Categorical(), pl.Enum(["acme", "m", "none", "batch"])])
+def test_texts_may_be_categories(dtype: Any) -> None:
+    frame = small_frame(
+        provider=["acme", None], service_tier=[None, "batch"], input_tokens=[1_000, 1_000]
+    )
+    categories = frame.with_columns(pl.col(pl.String).cast(dtype))
+
+    table = rate_frame(categories, make_price_list())
+
+    charges = rate_frame(frame, make_price_list()).select(CHARGE_COLUMNS.keys())
+    assert table.select(CHARGE_COLUMNS.keys()).equals(charges)
+    assert table.select(frame.columns).equals(categories)
+
+
+@pytest.mark.parametrize("tokens", [499, 500, 501, 1_499, 1_500, 1_501, 2_500, 3_500])
+def test_half_a_nano_is_rounded_to_the_even_nano(tokens: int) -> None:
+    price_list = make_price_list(make_model(make_price({"output_tokens": 1, "input_tokens": 0})))
+
+    table = rate_frame(small_frame(input_tokens=[0, 0], output_tokens=[tokens] * 2), price_list)
+
+    # One pico a token: banker's rounding of thousandths.
+    assert table["list_nanos"].to_list() == [round(Fraction(tokens, 1_000))] * 2
+
+
+def test_divisors_that_differ_do_not_mix() -> None:
+    spoken = make_price({"audio_seconds": 100_000_001}, divisor=9)
+    price_list = make_price_list(make_model(make_price()), make_model(spoken, model="spoken"))
+    frame = small_frame(model=["m", "spoken"], input_tokens=[1_000, None], audio_seconds=[None, 9])
+
+    table = rate_frame(frame, price_list)
+
+    assert table["list_nanos"].to_list() == [1_000_000, 100_000]
 
 
 def test_an_empty_frame_gives_an_empty_frame_with_the_columns() -> None:

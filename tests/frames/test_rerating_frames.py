@@ -167,6 +167,7 @@ def test_a_pair_takes_back_the_old_charge_and_posts_the_new_one() -> None:
             "price_row_id": OLD_ROW,
             "price_list_id": 1,
             "reverses_usage_id": 10,
+            "dimension_set_id": None,
         },
         {
             **shared,
@@ -176,6 +177,7 @@ def test_a_pair_takes_back_the_old_charge_and_posts_the_new_one() -> None:
             "price_row_id": NEW_ROW,
             "price_list_id": 8,
             "reverses_usage_id": None,
+            "dimension_set_id": None,
         },
     ]
 

@@ -1,4 +1,4 @@
-"""Any order of checks, settlements, releases, extensions, expiries and revisions is sound.
+"""Any order of checks, holds, witnesses, revisions, voids and tags learned later is sound.
 
 After every step the invariants of the ledger hold, and its counters show what a model of a few
 lines says.
@@ -34,16 +34,19 @@ from tests.builders import (
     extend,
     make_budget,
     make_event,
-    record,
     release,
     rows_of,
     set_budgets,
     standings,
 )
 from tests.conftest import FrozenClock
+from tests.services.witness_cases import tell_work
 from tests.store_fixtures import make_services, open_postgres, open_sqlite
 from tokenbudget.bootstrap import make_ledger
 from tokenbudget.domain.periods import format_instant
+from tokenbudget.domain.usage import Witness
+from tokenbudget.services.retagging import EventTarget, RetagAnswer, RetagUsage, TagChange
+from tokenbudget.services.usage import RecordAnswer
 from tokenbudget.store.db import Database
 from tokenbudget.store.tables import CounterRow
 
@@ -53,6 +56,8 @@ TTL_SECONDS = 60
 GRACE_SECONDS = 5
 LONGEST_SECONDS = 3_600
 TENANTS = ("a", "b")
+FEATURES = ("search", "chat")
+BUDGETS = ("day", "month", "feature")
 
 amounts = st.integers(0, 12)
 tenants = st.sampled_from(TENANTS)
@@ -69,6 +74,34 @@ class OpenHold:
     expires_at: datetime
 
 
+@dataclass
+class Told:
+    """An event as the model knows it: what it said last, and when that was."""
+
+    event: dict[str, Any]
+    witness: Witness
+    amount: int
+    told_at: int
+    is_void: bool = False
+
+
+@dataclass
+class KnownCall:
+    """A call as the model knows it: who told of it, and whose figure counts."""
+
+    told: list[Told]
+    counted: Told | None = None
+
+    def spent(self) -> int:
+        """Give what the call costs now, and remember who said so."""
+        live = [each for each in self.told if not each.is_void]
+        best = max((each.witness for each in live), default=None)
+        equal = [each for each in live if each.witness is best]
+        if self.counted not in equal:
+            self.counted = min(equal, key=lambda each: each.told_at, default=None)
+        return self.counted.amount if self.counted is not None else 0
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """Drives one ledger and a model of it: what was spent and which holds are open."""
 
@@ -78,10 +111,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.clock = FrozenClock(datetime(2026, 11, 20, 23, 55, tzinfo=UTC))
         self.ledger = make_ledger(make_services(self.database, self.clock, directory))
         self.numbers = count()
-        self.spent = 0
+        self.calls: list[KnownCall] = []
         self.open: dict[str, OpenHold] = {}
         self.granted: list[tuple[str, str]] = []
-        self.events: dict[str, dict[str, Any]] = {}
 
     @initialize()
     def budgets(self) -> None:
@@ -91,6 +123,13 @@ class LedgerMachine(RuleBasedStateMachine):
                 id="day", window="day", limit="0.30", split_by=["tenant"], valid_from=BEGINNING
             ),
             make_budget(id="month", limit="100.00", mode="soft", valid_from=BEGINNING),
+            make_budget(
+                id="feature",
+                limit="100.00",
+                mode="soft",
+                split_by=["feature"],
+                valid_from=BEGINNING,
+            ),
             now=self.clock(),
         )
 
@@ -144,20 +183,63 @@ class LedgerMachine(RuleBasedStateMachine):
             asked = self.clock() + timedelta(seconds=seconds)
             hold.expires_at = max(hold.expires_at, min(asked, latest))
 
-    @precondition(lambda self: self.events)
-    @rule(amount=amounts, tenant=tenants, place=places)
-    def revise(self, amount: int, tenant: str, place: int) -> None:
-        event = list(self.events.values())[place % len(self.events)]
-        self.spent += amount - event["usage"]["input_tokens"] // TOKENS_PER_CENT
-        event.update(usage=cents(amount), tags={"tenant": tenant}, revision=event["revision"] + 1)
-        assert record(self.ledger, event).accepted == 1
-        self._expire()
+    @precondition(lambda self: self.calls)
+    @rule(
+        amount=amounts,
+        witness=st.sampled_from(Witness),
+        place=places,
+        is_settling=st.booleans(),
+        seconds_ago=st.integers(0, 90_000),
+    )
+    def witness(
+        self, amount: int, witness: Witness, place: int, is_settling: bool, seconds_ago: int
+    ) -> None:
+        """Let somebody else tell of a call, perhaps with the hold that the first did not know."""
+        call = self.calls[place % len(self.calls)]
+        first = call.told[0].event
+        hold_id = None
+        if (
+            is_settling
+            and self.granted
+            and all(each.event["hold_id"] is None for each in call.told)
+        ):
+            hold_id, _ = self.granted[place % len(self.granted)]
+            self.open.pop(hold_id, None)
+        event = self._event(amount, first["tags"], hold_id, seconds_ago)
+        event["response_id"] = first["response_id"]
+        self._tell(call, Told(event, witness, amount, next(self.numbers)))
 
-    @precondition(lambda self: self.events)
+    @precondition(lambda self: self.calls)
+    @rule(amount=amounts, tenant=tenants, place=places, is_void=st.booleans())
+    def revise(self, amount: int, tenant: str, place: int, is_void: bool) -> None:
+        _, told = self._told(place)
+        told.event.update(
+            usage=cents(amount),
+            tags={"tenant": tenant},
+            revision=told.event["revision"] + 1,
+            void=is_void,
+        )
+        told.amount, told.is_void, told.told_at = amount, is_void, next(self.numbers)
+        self._apply(told)
+
+    @precondition(lambda self: self.calls)
     @rule(place=places)
     def send_again(self, place: int) -> None:
-        event = list(self.events.values())[place % len(self.events)]
-        assert record(self.ledger, event).duplicates == 1
+        _, told = self._told(place)
+        [answer] = self.ledger.apply([tell_work(self.ledger, told.witness, [told.event])])
+        assert isinstance(answer, RecordAnswer)
+        assert answer.duplicates == 1
+        self._expire()
+
+    @precondition(lambda self: self.calls)
+    @rule(place=places, feature=st.sampled_from(FEATURES))
+    def learn_a_tag(self, place: int, feature: str) -> None:
+        _, told = self._told(place)
+        change = TagChange(EventTarget("api", told.event["event_id"]), {"feature": feature})
+        for expected in ((0, 1), (0,)):
+            [answer] = self.ledger.apply([RetagUsage([change])])
+            assert isinstance(answer, RetagAnswer)
+            assert answer.moved in expected
         self._expire()
 
     @rule(seconds=st.integers(1, 200))
@@ -177,26 +259,46 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_counters_show_what_the_model_says(self) -> None:
         counters = rows_of(self.database, CounterRow)
         held = sum(hold.amount for hold in self.open.values()) * CENT
-        for budget_id in ("day", "month"):
+        spent = sum(call.spent() for call in self.calls)
+        for budget_id in BUDGETS:
             mine = [row for row in counters if row["budget_id"] == budget_id]
-            assert sum(row["settled"] for row in mine) == self.spent * CENT
+            assert sum(row["settled"] for row in mine) == spent * CENT
             assert sum(row["held"] for row in mine) == held
 
     def teardown(self) -> None:
         self.database.close()
 
     def _record(self, amount: int, tenant: str, hold_id: str | None, seconds_ago: int) -> None:
-        event = make_event(
+        event = self._event(amount, {"tenant": tenant}, hold_id, seconds_ago)
+        event["response_id"] = f"resp_{event['event_id']}"
+        call = KnownCall([])
+        self.calls.append(call)
+        self._tell(call, Told(event, Witness.SDK, amount, next(self.numbers)))
+
+    def _event(
+        self, amount: int, tags: dict[str, str], hold_id: str | None, seconds_ago: int
+    ) -> dict[str, Any]:
+        return make_event(
             event_id=f"e{next(self.numbers)}",
             occurred_at=format_instant(self.clock() - timedelta(seconds=seconds_ago)),
             usage=cents(amount),
-            tags={"tenant": tenant},
+            tags=tags,
             hold_id=hold_id,
             revision=0,
         )
-        assert record(self.ledger, event).accepted == 1
-        self.events[event["event_id"]] = event
-        self.spent += amount
+
+    def _told(self, place: int) -> tuple[KnownCall, Told]:
+        call = self.calls[place % len(self.calls)]
+        return call, call.told[place % len(call.told)]
+
+    def _tell(self, call: KnownCall, told: Told) -> None:
+        call.told.append(told)
+        self._apply(told)
+
+    def _apply(self, told: Told) -> None:
+        [answer] = self.ledger.apply([tell_work(self.ledger, told.witness, [told.event])])
+        assert isinstance(answer, RecordAnswer)
+        assert answer.accepted == 1
         self._expire()
 
     def _expire(self) -> None:

@@ -145,6 +145,23 @@ def test_a_budget_counts_what_its_window_already_holds(
     assert broken_rules(database) == []
 
 
+@pytest.mark.parametrize("window", ["year:04", "quarter:02"])
+def test_a_fiscal_window_counts_what_it_already_holds(
+    ledger: Ledger, database: Database, clock: FrozenClock, window: str
+) -> None:
+    begins = "2026-04-01" if window == "year:04" else "2026-11-01"
+    record(
+        ledger,
+        make_event(usage=cents(7), occurred_at=f"{begins}T00:00:00Z"),
+        make_event(event_id="e2", usage=cents(9), occurred_at="2026-03-31T23:59:59Z"),
+    )
+
+    [change] = set_budgets(database, make_budget(window=window), now=clock())
+
+    assert [standing.settled for standing in change.standings] == [7 * CENT]
+    assert broken_rules(database) == []
+
+
 def test_a_budget_that_counts_from_its_creation_starts_at_zero(
     ledger: Ledger, database: Database, clock: FrozenClock
 ) -> None:
@@ -367,6 +384,7 @@ def test_the_enforced_figure_is_the_shown_figure(
         ("month", "2026-11-01T04:00", "2026-12-01T05:00"),
         ("quarter", "2026-10-01T04:00", "2027-01-01T05:00"),
         ("year", "2026-01-01T05:00", "2027-01-01T05:00"),
+        ("rolling:30d", "2026-10-22T04:00", "2026-11-21T05:00"),
         ("range:2026-11-10/2026-11-25", "2026-11-10T05:00", "2026-11-25T05:00"),
         ("lifetime", "1970-01-01T00:00", "9999-01-01T00:00"),
     ],

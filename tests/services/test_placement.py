@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 
 from tests.builders import PRICES, make_budget, make_event, record, rows_of, set_budgets
 from tests.conftest import FrozenClock
 from tests.domain.budget_cases import make_live_budget
 from tokenbudget.domain.allocation import CallFacts
 from tokenbudget.domain.budgets import Budget, BudgetIndex
+from tokenbudget.domain.owners import Owner, OwnerFacts, OwnerKind
+from tokenbudget.domain.periods import EPOCH
+from tokenbudget.domain.tag_rules import Condition, TagRule, TagRules
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.placement import MAX_REMEMBERED, Caller, Memory, Placement
 from tokenbudget.services.rulebook import Rulebook
@@ -16,16 +20,20 @@ from tokenbudget.store.db import Database
 from tokenbudget.store.tables import DimensionSetRow
 
 CALL = CallFacts("acme", "plain")
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+OWNED = TagRules.build(
+    [], [], [Owner(OwnerKind.FEATURE, "summarise", OwnerFacts(parent="growth"), EPOCH)]
+)
 
 
-def make_rules(*budgets: Budget, number: int = 1) -> Rulebook:
+def make_rules(*budgets: Budget, number: int = 1, tag_rules: TagRules | None = None) -> Rulebook:
     """Give rules in which the growth team owns the feature ``summarise``."""
     return Rulebook(
         number=number,
         price_list=PRICES,
         index=BudgetIndex.build(budgets),
         budgets={budget.id: budget for budget in budgets},
-        feature_teams={"summarise": "growth"},
+        tag_rules=tag_rules or OWNED,
     )
 
 
@@ -35,10 +43,14 @@ def make_memory() -> Memory:
 
 
 def place(
-    memory: Memory, rules: Rulebook, tags: Mapping[str, str], caller: Caller | None = None
+    memory: Memory,
+    rules: Rulebook,
+    tags: Mapping[str, str],
+    caller: Caller | None = None,
+    at: datetime = NOON,
 ) -> Placement:
     """Give where a call with these tags counts."""
-    return memory.place(CALL, tags, caller or Caller(), rules)
+    return memory.place(CALL, tags, caller or Caller(), rules, at)
 
 
 def test_a_placement_names_dimensions_and_budgets() -> None:
@@ -109,6 +121,33 @@ def test_the_same_rules_again_forget_nothing() -> None:
     memory.follow(rules)
 
     assert place(memory, rules, {}) is before
+
+
+def test_usage_before_and_after_a_turn_of_the_rules_is_placed_apart() -> None:
+    moved = TagRule("moved", (Condition("tenant", frozenset({"acme"})),), {"team": "search"}, NOON)
+    memory, rules = make_memory(), make_rules(tag_rules=TagRules.build([], [moved]))
+    before, after = NOON - timedelta(seconds=1), NOON + timedelta(days=1)
+
+    placed = [place(memory, rules, {"tenant": "acme"}, at=at) for at in (before, NOON, after)]
+
+    assert [each.dimensions.team for each in placed] == ["unallocated", "search", "search"]
+    assert placed[1] is placed[2]
+
+
+def test_a_key_that_demands_a_tag_refuses_a_call_that_nothing_gives_it() -> None:
+    memory, rules = make_memory(), make_rules()
+    strict = Caller("k", required_tags=("team", "user"), rejects_missing=True)
+    lenient = Caller("l", required_tags=("team",))
+
+    def refusal(tags: Mapping[str, str], caller: Caller) -> str | None:
+        return memory.refusal(place(memory, rules, tags, caller), tags, caller)
+
+    assert refusal({"user": "u-1"}, strict) == (
+        "the API key requires the tag 'team', and nothing gives it"
+    )
+    assert refusal({"team": "growth"}, strict) is not None
+    assert refusal({"feature": "summarise", "user": "u-1"}, strict) is None
+    assert refusal({}, lenient) is None
 
 
 def test_memory_is_bounded() -> None:

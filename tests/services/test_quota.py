@@ -58,6 +58,7 @@ def test_without_budgets_a_check_is_allowed_and_held(ledger: Ledger, database: D
         "binding": None,
         "warnings": [],
         "reasons": [],
+        "fail_mode": "open",
     }
     assert (hold["provider"], hold["model"], hold["grants"]) == ("acme", "plain", [])
 

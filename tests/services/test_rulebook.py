@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from tests.builders import PRICES, make_budget, set_budgets
 from tests.conftest import FrozenClock
 from tokenbudget.domain.budgets import Mode, ThresholdOn, Unit
 from tokenbudget.domain.owners import OwnerEntry, OwnerFacts, OwnerKind
+from tokenbudget.domain.tag_rules import TagRules
 from tokenbudget.services.owners import apply_owners
 from tokenbudget.services.rulebook import Rulebook, RulebookShelf
 from tokenbudget.store.db import Database
 
 
-def consult(database: Database, shelf: RulebookShelf, clock: FrozenClock) -> Rulebook:
+def consult(database: Database, shelf: RulebookShelf) -> Rulebook:
     """Give the rules in force in a transaction of their own."""
     with database.transaction() as session:
-        return shelf.consult(session, now=clock())
+        return shelf.consult(session)
 
 
 def test_an_empty_ledger_has_rules_too(database: Database, clock: FrozenClock) -> None:
-    rules = consult(database, RulebookShelf(PRICES), clock)
+    rules = consult(database, RulebookShelf(PRICES))
 
-    assert (rules.number, rules.budgets, rules.feature_teams) == (0, {}, {})
+    assert (rules.number, rules.budgets, rules.tag_rules) == (0, {}, TagRules())
     assert rules.price_list is PRICES
 
 
@@ -29,18 +32,18 @@ def test_rules_that_did_not_change_are_not_loaded_again(
 ) -> None:
     shelf = RulebookShelf(PRICES)
 
-    assert consult(database, shelf, clock) is consult(database, shelf, clock)
+    assert consult(database, shelf) is consult(database, shelf)
 
 
 def test_a_changed_budget_is_seen_by_the_next_transaction(
     database: Database, clock: FrozenClock
 ) -> None:
     shelf = RulebookShelf(PRICES)
-    before = consult(database, shelf, clock)
+    before = consult(database, shelf)
 
     set_budgets(database, make_budget(), now=clock())
 
-    after = consult(database, shelf, clock)
+    after = consult(database, shelf)
     assert after.number == before.number + 1
     assert list(after.budgets) == ["all"]
 
@@ -65,7 +68,7 @@ def test_a_budget_is_loaded_as_it_was_written(database: Database, clock: FrozenC
     )
     set_budgets(database, draft, now=clock())
 
-    budget = consult(database, RulebookShelf(PRICES), clock).budgets["all"]
+    budget = consult(database, RulebookShelf(PRICES)).budgets["all"]
 
     assert budget.selector == {
         "team": frozenset({"growth", "search"}),
@@ -90,6 +93,31 @@ def test_the_registry_says_which_team_owns_a_feature(
     ]
     apply_owners(database, entries, now=clock())
 
-    rules = consult(database, RulebookShelf(PRICES), clock)
+    rules = consult(database, RulebookShelf(PRICES)).tag_rules
 
-    assert rules.feature_teams == {"summarise": "growth"}
+    assert [rules.team_of(name, clock()) for name in ("summarise", "orphan", "unknown")] == [
+        "growth",
+        None,
+        None,
+    ]
+
+
+def test_a_feature_that_changed_teams_belonged_to_each_in_its_time(
+    database: Database, clock: FrozenClock
+) -> None:
+    move = datetime(2026, 11, 1, tzinfo=UTC)
+    apply_owners(
+        database,
+        [
+            OwnerEntry(OwnerKind.TEAM, "growth", OwnerFacts()),
+            OwnerEntry(OwnerKind.TEAM, "search", OwnerFacts()),
+            OwnerEntry(OwnerKind.FEATURE, "summarise", OwnerFacts(parent="growth")),
+            OwnerEntry(OwnerKind.FEATURE, "summarise", OwnerFacts(parent="search"), move),
+        ],
+        now=clock(),
+    )
+
+    rules = consult(database, RulebookShelf(PRICES)).tag_rules
+
+    assert rules.team_of("summarise", move - timedelta(seconds=1)) == "growth"
+    assert rules.team_of("summarise", move) == "search"

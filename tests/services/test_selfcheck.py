@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.builders import (
+    NOBODY,
+    ONE_DAY,
     broken_rules,
     hold_cents,
     make_budget,
@@ -14,7 +17,10 @@ from tests.builders import (
     set_budgets,
 )
 from tests.conftest import FrozenClock
+from tokenbudget.formats.events import Door
+from tokenbudget.formats.outcomes import parse_outcomes
 from tokenbudget.services.ledger import Ledger
+from tokenbudget.services.outcomes import RecordOutcomes
 from tokenbudget.services.selfcheck import selfcheck
 from tokenbudget.store.db import Database
 
@@ -25,6 +31,9 @@ RULES = [
     "held = sum of open holds",
     "held >= 0",
     "no hold resolved twice",
+    "one charge stands for a call",
+    "usage is found by when it occurred",
+    "rollups of outcomes = outcomes",
 ]
 
 
@@ -37,12 +46,17 @@ def lived_in(ledger: Ledger, database: Database, clock: FrozenClock) -> Database
         ledger,
         make_event(hold_id=settled),
         make_event(event_id="e2", tags={"tenant": "other"}),
-        make_event(event_id="e2", tags={"tenant": "third"}, revision=1),
         make_event(event_id="e3", model="mystery"),
     )
+    record(ledger, make_event(event_id="e2", tags={"tenant": "third"}, revision=1))
     release(ledger, released)
     clock.advance(minutes=5)
     hold_cents(ledger, 7)
+    outcome = {"event_id": "o1", "name": "resolved", "occurred_at": "2026-11-20T12:00:00Z"}
+    parsed = parse_outcomes(
+        [msgspec.json.encode({**outcome, "tags": {"tenant": "other"}})], Door(clock(), ONE_DAY)
+    )
+    ledger.apply([RecordOutcomes(parsed, NOBODY)])
     return database
 
 
@@ -86,6 +100,13 @@ def test_a_ledger_that_was_lived_in_is_sound(lived_in: Database) -> None:
             " SELECT hold_id, 'released', 0 FROM hold_resolutions WHERE kind = 'settled'",
             "no hold resolved twice",
         ),
+        (
+            "UPDATE usage SET call_id = (SELECT min(id) FROM usage)"
+            " WHERE id IN (SELECT usage_id FROM charges WHERE effective_nanos IS NULL)",
+            "one charge stands for a call",
+        ),
+        ("DELETE FROM usage_stretches", "usage is found by when it occurred"),
+        ("UPDATE outcome_rollups SET outcomes = outcomes + 1", "rollups of outcomes = outcomes"),
     ],
 )
 def test_every_broken_invariant_is_found(lived_in: Database, statement: str, rule: str) -> None:

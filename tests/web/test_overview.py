@@ -195,6 +195,19 @@ def test_tiles_tell_the_month_and_the_last_week(services: Services) -> None:
     assert tiles[1].value.startswith("$")
 
 
+def test_a_budget_that_rolls_shows_the_sum_of_its_days(services: Services) -> None:
+    fill(services)
+    text = '[[budget]]\nid = "fortnight"\nlimit = "80.00"\nwindow = "rolling:14d"\n'
+    drafts = parse_budgets_toml(text, file_name="budgets.toml", timezone="UTC")
+    apply_budgets(services.database, drafts, now=NOW)
+
+    [line] = build_overview(services, days=30).budgets.lines
+
+    # Ten, thirty, twenty and four dollars lie within fourteen days, five hundred do not.
+    assert (line.name, line.window, line.settled) == ("fortnight", "rolling:14d", "$64.00")
+    assert (line.use, line.forecast) == ("80.0%", "")
+
+
 def test_a_month_without_history_has_no_forecast(services: Services) -> None:
     assert build_overview(services, days=7).tiles[1].value == "–"
 

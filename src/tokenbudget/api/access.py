@@ -13,50 +13,73 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import Depends
+from fastapi import Depends, Security
+from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
+from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection, Request
 
 from tokenbudget.bootstrap import Services
-from tokenbudget.domain.errors import Forbidden, Unauthenticated
+from tokenbudget.domain.errors import Forbidden, Unauthenticated, Unavailable
+from tokenbudget.services.fail_modes import FailModes
 from tokenbudget.services.group_commit import GroupCommit
 from tokenbudget.services.keys import KeyFacts, authenticate
 from tokenbudget.services.ledger import Answer, Work
 
 EVERYBODY: Final = KeyFacts("", "authentication is off", frozenset({"admin"}), {})
+KEY_SCHEME: Final = "key"
 MAX_CACHED_KEYS: Final = 10_000
+# While the database is away nothing can be done with a key but ask for a quota.
+OUTAGE_TRUST: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A key as it was found, and until when that is relied on without looking again."""
+
+    facts: KeyFacts
+    looked_up_at: datetime
+    until: datetime
 
 
 @dataclass(slots=True)
 class KeyCache:
     """Keys recently found valid, each for a few seconds.
 
-    A revoked key works no longer than that.
+    A revoked key works no longer than that, but while the database cannot be asked: then what was
+    found within OUTAGE_TRUST still holds, since budgets may be open for that case.
     """
 
     lifetime: timedelta
-    found: dict[bytes, tuple[datetime, KeyFacts]] = field(default_factory=dict)
+    found: dict[bytes, KnownKey] = field(default_factory=dict)
 
     def find(self, secret: str, services: Services) -> KeyFacts:
         """Give what the secret allows; raises Unauthenticated."""
         now = services.clock()
         digest = hashlib.sha256(secret.encode()).digest()
         known = self.found.get(digest)
-        if known is not None and known[0] > now:
-            return known[1]
-        facts = authenticate(services.database, secret)
+        if known is not None and known.until > now:
+            return known.facts
+        looked_up_at = now
+        try:
+            facts = authenticate(services.database, secret)
+        except Unavailable:
+            if known is None or known.looked_up_at + OUTAGE_TRUST <= now:
+                raise
+            facts, looked_up_at = known.facts, known.looked_up_at
         if len(self.found) >= MAX_CACHED_KEYS:
             self.found.clear()
-        self.found[digest] = (now + self.lifetime, facts)
+        self.found[digest] = KnownKey(facts, looked_up_at, now + self.lifetime)
         return facts
 
 
 @dataclass(slots=True)
 class AppState:
-    """What one application holds: its services, its writer and its key cache."""
+    """What one application holds: its services, its writer, its key cache and its fail modes."""
 
     services: Services
     writer: GroupCommit[Work, Answer]
     keys: KeyCache
+    fail_modes: FailModes
 
 
 def state_of(connection: HTTPConnection) -> AppState:
@@ -70,24 +93,36 @@ def services_of(request: Request) -> Services:
     return state_of(request).services
 
 
-def authorize(connection: HTTPConnection, scope: str) -> KeyFacts:
-    """Give the caller's key facts.
+def authorize(connection: HTTPConnection, scope: str, *, secret: str | None = None) -> KeyFacts:
+    """Give the facts of the caller's key, which is in the Authorization header or handed in.
 
     Raises Unauthenticated, or Forbidden when the scope is missing.
     """
     state = state_of(connection)
     if state.services.settings.auth == "off":
         return EVERYBODY
-    facts = state.keys.find(_secret_of(connection), state.services)
+    facts = state.keys.find(secret or _secret_of(connection), state.services)
     if not facts.allows(scope):
         raise Forbidden(f"this needs a key with scope {scope!r}", scope=scope)
     return facts
 
 
-def require_scope(scope: str) -> Callable[[Request], KeyFacts]:
-    """Give the dependency that demands a scope."""
+class KeyScheme(SecurityBase):
+    """How operations say in the API's description that they ask for a key; it checks nothing."""
 
-    def demand(request: Request) -> KeyFacts:
+    def __init__(self) -> None:
+        self.scheme_name = KEY_SCHEME
+        self.model = HTTPBearerModel()
+
+    async def __call__(self) -> None:
+        """Let the request pass: the demand beside it looks at the key."""
+
+
+def require_scope(scope: str) -> Callable[..., KeyFacts]:
+    """Give the dependency that demands a scope, which the API's description then names."""
+    described = Security(KeyScheme(), scopes=[scope])
+
+    def demand(request: Request, _described: None = described) -> KeyFacts:
         return authorize(request, scope)
 
     return demand

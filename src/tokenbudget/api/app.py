@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -13,16 +14,49 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tokenbudget import __version__
-from tokenbudget.api import budgets, costs, operation, owners, prices, quota
+from tokenbudget.api import (
+    authorization,
+    budgets,
+    costs,
+    event_queries,
+    integrations,
+    keys,
+    operation,
+    outcomes,
+    owners,
+    prices,
+    quota,
+    tag_rules,
+    telemetry,
+)
 from tokenbudget.api.access import AppState, KeyCache
 from tokenbudget.api.events import record_events
-from tokenbudget.api.openapi import describe_api
+from tokenbudget.api.openapi import HotPath, describe_api
 from tokenbudget.api.problems import install_problem_handlers, problem_of_any
 from tokenbudget.api.quota import check_quota
 from tokenbudget.bootstrap import Services, make_ledger
+from tokenbudget.services.fail_modes import FailModes
 from tokenbudget.services.group_commit import GroupCommit
 
-HOT_PATHS: Final = {"/v1/quota/check": check_quota, "/v1/events": record_events}
+FEATURES: Final = (
+    quota,
+    authorization,
+    budgets,
+    costs,
+    event_queries,
+    integrations,
+    outcomes,
+    owners,
+    prices,
+    keys,
+    tag_rules,
+    telemetry,
+    operation,
+)
+HOT_PATHS: Final = {
+    "/v1/quota/check": HotPath(check_quota, "quota"),
+    "/v1/events": HotPath(record_events, "ingest"),
+}
 
 
 class Application(FastAPI):
@@ -34,16 +68,16 @@ class Application(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        handler = None
+        hot_path = None
         if scope["type"] == "http" and scope["method"] == "POST":
-            handler = HOT_PATHS.get(scope["path"])
-        if handler is None:
+            hot_path = HOT_PATHS.get(scope["path"])
+        if hot_path is None:
             await super().__call__(scope, receive, send)
             return
         scope["app"] = self
         request = Request(scope, receive)
         try:
-            response = await handler(request)
+            response = await hot_path.handler(request)
         except ClientDisconnect:
             return
         except Exception as error:
@@ -54,8 +88,9 @@ class Application(FastAPI):
 def create_app(services: Services) -> FastAPI:
     """Give the API on these services; its writer lives as long as the application does."""
     settings = services.settings
+    ledger = make_ledger(services)
     writer = GroupCommit(
-        make_ledger(services).apply,
+        ledger.apply,
         queue_items=settings.write_queue_items,
         batch_items=settings.write_batch_items,
         batch_wait_milliseconds=settings.write_batch_wait_ms,
@@ -68,13 +103,13 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    keys = KeyCache(timedelta(seconds=settings.key_cache_seconds))
-    app.state.tokenbudget = AppState(services, writer, keys)
+    known_keys = KeyCache(timedelta(seconds=settings.key_cache_seconds))
+    app.state.tokenbudget = AppState(services, writer, known_keys, FailModes(ledger))
     # The two hot paths are plain routes, ahead of the framework's: its validation would cost more
     # than the decision.
-    for path, handler in HOT_PATHS.items():
-        app.router.routes.append(Route(path, handler, methods=["POST"]))
-    for feature in (quota, budgets, costs, owners, prices, operation):
+    for path, hot_path in HOT_PATHS.items():
+        app.router.routes.append(Route(path, hot_path.handler, methods=["POST"]))
+    for feature in FEATURES:
         app.include_router(feature.router)
     install_problem_handlers(app)
     app.openapi = lambda: describe_api(app, HOT_PATHS)  # type: ignore[method-assign]
@@ -83,7 +118,8 @@ def create_app(services: Services) -> FastAPI:
 
 @asynccontextmanager
 async def _writing(app: FastAPI) -> AsyncIterator[None]:
-    writer = app.state.tokenbudget.writer
-    writer.start()
+    state: AppState = app.state.tokenbudget
+    await asyncio.to_thread(state.fail_modes.learn)
+    state.writer.start()
     yield
-    writer.stop()
+    state.writer.stop()

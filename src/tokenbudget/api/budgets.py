@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Response
 
@@ -17,6 +17,7 @@ from tokenbudget.formats.budgets import (
     parse_budget,
     require_rolled_up,
 )
+from tokenbudget.formats.replay import describe_replay, parse_replay
 from tokenbudget.services.budgets import (
     BudgetChange,
     apply_budgets,
@@ -26,10 +27,14 @@ from tokenbudget.services.budgets import (
     list_standings,
     list_versions,
 )
+from tokenbudget.services.replay import replay_budgets
 
 router = APIRouter(prefix="/v1/budgets", tags=["budgets"])
 READ = [Depends(require_scope("read"))]
 ADMIN = [Depends(require_scope("admin"))]
+
+MAX_REPLAYED_REQUESTS: Final = 2_000_000
+"""How much history one request may replay: some twenty seconds of one processor."""
 
 
 @router.get("", dependencies=READ, operation_id="list_budgets")
@@ -50,6 +55,21 @@ def add_budget(body: ObjectBody, response: Response, services: ServicesIn) -> di
     if change.action == "unchanged":
         response.status_code = 200
     return _describe_change(change)
+
+
+@router.post("/replay", dependencies=READ, operation_id="replay_budgets", openapi_extra=OBJECT_BODY)
+def replay(body: ObjectBody, services: ServicesIn) -> dict[str, Any]:
+    """Tell what proposed budgets would have done together to the calls of a period.
+
+    The body has ``budgets``, and ``from`` and ``to`` (excluded): times of RFC 3339 or days of the
+    service's zone, on quarter-hours. Nothing is stored. Budgets that are in force take no part
+    unless they are among those named; what a call used stands for its estimate.
+    """
+    settings = services.settings
+    drafts, period = parse_replay(body, timezone=settings.timezone)
+    require_rolled_up(drafts, settings.unrolled_tags)
+    told = replay_budgets(services.database, drafts, period, max_requests=MAX_REPLAYED_REQUESTS)
+    return describe_replay(told, currency=settings.currency, timezone=settings.timezone)
 
 
 @router.get("/{budget_id}", dependencies=READ, operation_id="get_budget")

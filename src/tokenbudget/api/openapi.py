@@ -5,28 +5,38 @@ It adds the two hot paths, the shapes they read, keys with their scopes, and pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from tokenbudget.api.access import KEY_SCHEME
 from tokenbudget.api.problems import PROBLEM_TYPE
 from tokenbudget.domain.errors import TokenbudgetError
 from tokenbudget.formats.budgets import BudgetShape
+from tokenbudget.formats.cloudevents import (
+    BATCH_TYPE,
+    JSON_TYPE,
+    REQUIRED,
+    STRUCTURED_TYPE,
+    VERSION,
+)
 from tokenbudget.formats.events import NDJSON_TYPES, EventShape
 from tokenbudget.formats.quota import CheckShape
 
 EVENTS_PATH: Final = "/v1/events"
 CHECK_PATH: Final = "/v1/quota/check"
 BUDGETS_PATH: Final = "/v1/budgets"
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+CALLBACK_PATH: Final = "/v1/integrations/litellm"
+METER_PATH: Final = "/api/v1/events"
 METHOD_NOT_ALLOWED: Final = "method_not_allowed"
 REFERENCE: Final = "#/components/schemas/{name}"
 FRAMEWORK_ERRORS: Final = ("HTTPValidationError", "ValidationError")
 SECURITY_SCHEMES: Final = {
-    "key": {"type": "http", "scheme": "bearer", "description": "An API key"},
+    KEY_SCHEME: {"type": "http", "scheme": "bearer", "description": "An API key"},
     "password": {
         "type": "http",
         "scheme": "basic",
@@ -42,17 +52,25 @@ Handler = Callable[..., Any]
 Operation = dict[str, Any]
 
 
-def describe_api(app: FastAPI, hot_paths: dict[str, Handler]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class HotPath:
+    """A path that is answered before the framework's layers, and the scope its handler asks for."""
+
+    handler: Handler
+    scope: str
+
+
+def describe_api(app: FastAPI, hot_paths: Mapping[str, HotPath]) -> dict[str, Any]:
     """Give the document, worked out once; ``hot_paths`` are the application's plain routes."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
         schemas, references = _shape_schemas()
         bodies = _bodies(references)
-        for path, handler in hot_paths.items():
-            document["paths"][path] = {"post": _hot_operation(path, handler)}
+        for path, hot_path in hot_paths.items():
+            document["paths"].setdefault(path, {})["post"] = _hot_operation(path, hot_path)
         document["paths"] = dict(sorted(document["paths"].items()))
         for path, method, operation in _operations(document):
-            _complete(operation, path, method)
+            _complete(operation)
             if (path, method) in bodies:
                 operation["requestBody"] = {"required": True, "content": bodies[path, method]}
         components = document.setdefault("components", {})
@@ -66,15 +84,10 @@ def describe_api(app: FastAPI, hot_paths: dict[str, Handler]) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def scope_of(path: str, method: str) -> str | None:
+def scope_of(operation: Operation) -> str | None:
     """Give the scope a key needs for an operation; None where no key is asked for."""
-    if path in OPEN_PATHS:
-        return None
-    if path == EVENTS_PATH and method == "post":
-        return "ingest"
-    if path.startswith("/v1/quota/"):
-        return "quota"
-    return "read" if method == "get" else "admin"
+    asked = operation.get("security", ())
+    return next((scope for way in asked for scopes in way.values() for scope in scopes), None)
 
 
 def error_types() -> list[type[TokenbudgetError]]:
@@ -98,7 +111,7 @@ def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, Operation]
             yield path, method, operation
 
 
-def _complete(operation: Operation, path: str, method: str) -> None:
+def _complete(operation: Operation) -> None:
     """Say in one line what the operation does, who may do it and how it refuses."""
     summary, _, rest = operation.get("description", "").partition("\n")
     operation["summary"] = summary.removesuffix(".")
@@ -107,22 +120,24 @@ def _complete(operation: Operation, path: str, method: str) -> None:
         operation["description"] = " ".join(rest.split())
     responses = operation["responses"]
     responses.pop("422", None)
-    scope = scope_of(path, method)
+    scope = scope_of(operation)
     if scope is None:
         return
     operation["security"] = [{scheme: [scope]} for scheme in SECURITY_SCHEMES]
     for statuses, meaning in REFUSALS.items():
         schema = {"$ref": REFERENCE.format(name="Problem")}
         content = {PROBLEM_TYPE: {"schema": schema}}
-        responses[statuses] = {"description": meaning, "content": content}
+        responses.setdefault(statuses, {"description": meaning, "content": content})
 
 
-def _hot_operation(path: str, handler: Handler) -> Operation:
+def _hot_operation(path: str, hot_path: HotPath) -> Operation:
+    handler = hot_path.handler
     return {
         "operationId": handler.__name__,
         "tags": [path.split("/")[2]],
         "description": (handler.__doc__ or "").strip(),
         "responses": {"200": {"description": "The answer", "content": {"application/json": {}}}},
+        "security": [{KEY_SCHEME: [hot_path.scope]}],
     }
 
 
@@ -135,14 +150,49 @@ def _shape_schemas() -> tuple[dict[str, Any], dict[type, dict[str, Any]]]:
 def _bodies(references: dict[type, dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
     """Give the bodies, by path and method, that are read by shapes of ours."""
     event = references[EventShape]
-    one_or_many = {"schema": {"anyOf": [event, {"type": "array", "items": event}]}}
+    one_or_many = {"schema": {"anyOf": [event, _list_of(event)]}}
     lines = {name: {"schema": {"type": "string"}} for name in sorted(NDJSON_TYPES)}
+    envelope = _envelope_schema(event)
+    envelopes = {
+        STRUCTURED_TYPE: {"schema": envelope},
+        BATCH_TYPE: {"schema": _list_of(envelope)},
+    }
+    meter = _envelope_schema({"type": "object"})
+    meters = {"schema": {"anyOf": [meter, _list_of(meter)]}}
+    record = {"type": "object", "description": "LiteLLM's standard logging payload"}
+    callback = {"schema": {"anyOf": [record, _list_of(record)]}}
     budget = {"application/json": {"schema": references[BudgetShape]}}
+    check = references[CheckShape]
+    listed = {"type": "object", "required": ["checks"], "properties": {"checks": _list_of(check)}}
+    checks = {"schema": {"anyOf": [_list_of(check), listed]}}
     return {
-        (EVENTS_PATH, "post"): {"application/json": one_or_many, **lines},
-        (CHECK_PATH, "post"): {"application/json": {"schema": references[CheckShape]}},
+        (EVENTS_PATH, "post"): {"application/json": one_or_many, **lines, **envelopes},
+        (CALLBACK_PATH, "post"): {"application/json": callback},
+        (METER_PATH, "post"): dict.fromkeys((STRUCTURED_TYPE, BATCH_TYPE, JSON_TYPE), meters),
+        (CHECK_PATH, "post"): {"application/json": {"schema": check}},
+        (f"{CHECK_PATH}:batch", "post"): {"application/json": checks},
         (BUDGETS_PATH, "post"): budget,
         (f"{BUDGETS_PATH}/{{budget_id}}", "put"): budget,
+    }
+
+
+def _list_of(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": schema}
+
+
+def _envelope_schema(content: dict[str, Any]) -> dict[str, Any]:
+    """Give the shape of a CloudEvent in the JSON format with this content."""
+    text = {"type": "string", "minLength": 1}
+    return {
+        "type": "object",
+        "required": [*REQUIRED],
+        "properties": {
+            **dict.fromkeys(REQUIRED, text),
+            "specversion": {"const": VERSION},
+            "time": {"type": "string", "format": "date-time"},
+            "subject": {"type": "string"},
+            "data": content,
+        },
     }
 
 

@@ -5,6 +5,7 @@ The check is a thin route before the group-commit writer.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -12,14 +13,16 @@ import msgspec
 from fastapi import APIRouter, Body, Depends, Request
 from starlette.responses import Response
 
-from tokenbudget.api.access import ServicesIn, authorize, require_scope, state_of
+from tokenbudget.api.access import AppState, ServicesIn, authorize, require_scope, state_of
 from tokenbudget.api.bodies import parse_body, read_body
-from tokenbudget.domain.errors import TokenbudgetError
+from tokenbudget.api.problems import document_of
+from tokenbudget.domain.allocation import Caller
+from tokenbudget.domain.errors import InvalidInput, TokenbudgetError, Unavailable
+from tokenbudget.domain.holds import CheckRequest
 from tokenbudget.domain.money import format_nanos
 from tokenbudget.domain.periods import format_instant, parse_instant
-from tokenbudget.formats.quota import parse_check
+from tokenbudget.formats.quota import parse_check, parse_checks
 from tokenbudget.services.holds import ExtendHold, HoldView, ReleaseHold, get_hold
-from tokenbudget.services.placement import Caller
 from tokenbudget.services.quota import CheckQuota
 
 router = APIRouter(
@@ -37,17 +40,60 @@ async def check_quota(request: Request) -> Response:
     state = state_of(request)
     body = await read_body(request, limit=state.services.settings.max_body_bytes)
     check = await parse_body(parse_check, body)
-    work = CheckQuota(check, Caller(key.key_id, key.pinned_tags))
-    answer = await state.writer.submit(work)
-    if isinstance(answer, TokenbudgetError):
-        raise answer
-    if not isinstance(answer, dict):
-        raise TypeError(f"a check was answered with {type(answer).__name__}")
+    answer = await decide_check(state, check, key.caller)
     return Response(
         msgspec.json.encode(answer),
         media_type="application/json",
         headers=quota_headers(answer, state.services.clock()),
     )
+
+
+async def decide_check(state: AppState, check: CheckRequest, caller: Caller) -> dict[str, Any]:
+    """Give the committed answer of one check; raises what the ledger refuses it with.
+
+    When the database cannot answer, the fail modes of the budgets do.
+    """
+    try:
+        answer = await state.writer.submit(CheckQuota(check, caller))
+    except Unavailable as failure:
+        return state.fail_modes.answer(check, caller, failure, now=state.services.clock())
+    if isinstance(answer, TokenbudgetError):
+        raise answer
+    if not isinstance(answer, dict):
+        raise TypeError(f"a check was answered with {type(answer).__name__}")
+    return answer
+
+
+@router.post("/check:batch", operation_id="check_quotas")
+async def check_quotas(request: Request) -> Response:
+    """Decide up to 1,000 checks, each for itself, in their order.
+
+    The answer lists, in the same order, what each check alone would have been answered: a decision,
+    or a problem.
+    """
+    state = state_of(request)
+    caller = authorize(request, "quota").caller
+    body = await read_body(request, limit=state.services.settings.max_body_bytes)
+    checks = await parse_body(parse_checks, body)
+    decided = await asyncio.gather(*(_decided(state, check, caller) for check in checks))
+    answers = [
+        document_of(answer) if isinstance(answer, TokenbudgetError) else answer
+        for answer in decided
+    ]
+    content = msgspec.json.encode({"answers": answers}, enc_hook=str)
+    return Response(content, media_type="application/json")
+
+
+async def _decided(
+    state: AppState, check: CheckRequest | InvalidInput, caller: Caller
+) -> dict[str, Any] | TokenbudgetError:
+    """Give the decision, or the error that is this check's alone."""
+    if isinstance(check, InvalidInput):
+        return check
+    try:
+        return await decide_check(state, check, caller)
+    except TokenbudgetError as error:
+        return error
 
 
 @router.get("/holds/{hold_id}", operation_id="get_hold")

@@ -25,6 +25,7 @@ from tokenbudget.cli import (
     prices,
     report,
     serve,
+    tags,
 )
 from tokenbudget.domain.errors import TokenbudgetError
 
@@ -49,6 +50,7 @@ app.add_typer(budgets.app, name="budgets")
 app.command("reconcile")(bills.reconcile)
 app.add_typer(report.app, name="report")
 app.add_typer(keys.app, name="keys")
+app.add_typer(tags.app, name="tags")
 app.command("selfcheck")(operate.run_selfcheck)
 app.command("doctor")(operate.doctor)
 app.add_typer(operate.database_app, name="db")

@@ -76,7 +76,7 @@ def _rate_lines(
 
 
 def _with_cost(line: bytes, event: UsageEvent, price_list: PriceList) -> bytes:
-    dimensions = allocate(call_of(event), event.tags, pinned={}, feature_teams={}, unrolled=())
+    dimensions = allocate(call_of(event), event.tags, event.occurred_at)
     covering = price_list.find_commitment(dimensions, event.occurred_at)
     facts = RatingFacts(
         provider=event.provider,

@@ -81,6 +81,4 @@ def require_free_port(host: str, port: int) -> None:
 def _environment_of(settings: Settings) -> dict[str, str]:
     """Give the variables by which worker processes see what options changed."""
     changed = ("host", "port", "workers", "data_dir", "database_url", "auth", "report_dir")
-    # The database was migrated before the workers start.
-    values = {variable_name(name): str(getattr(settings, name)) for name in changed}
-    return values
+    return {variable_name(name): str(getattr(settings, name)) for name in changed}

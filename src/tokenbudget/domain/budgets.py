@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from tokenbudget.domain.periods import EPOCH, Period, Window, window_at
+from tokenbudget.domain.spans import last_days
 
 BASIS_POINTS: Final = 10_000
 FAR_FUTURE: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -55,17 +56,30 @@ class HasDimensions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BudgetWindow:
-    """When a budget's counting starts anew: a calendar window of its zone, or one fixed period."""
+    """When a budget's counting starts anew: a calendar window of its zone, or one fixed period.
+
+    Years, and the quarters they are divided into, begin with ``first_month``. A window that rolls
+    counts by the calendar day and looks at the last ``rolling_days`` of them, today included; it is
+    0 for all others.
+    """
 
     calendar: Window | None
     fixed: Period | None
     timezone: str = "UTC"
+    first_month: int = 1
+    rolling_days: int = 0
 
     def period_at(self, instant: datetime) -> Period | None:
         """Give the window that holds the instant, None outside of a fixed range."""
         if self.calendar is not None:
-            return window_at(self.calendar, instant, self.timezone)
+            return window_at(self.calendar, instant, self.timezone, self.first_month)
         return self.fixed if self.fixed is not None and self.fixed.contains(instant) else None
+
+    def span_at(self, instant: datetime) -> Period | None:
+        """Give all that the limit applies to at the instant: the window, or all days that roll."""
+        if self.rolling_days:
+            return last_days(instant, self.rolling_days, self.timezone)
+        return self.period_at(instant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +126,14 @@ class Budget:
         return self.valid_from <= instant and (self.valid_to is None or instant < self.valid_to)
 
     def counts_window(self, window: Period) -> bool:
-        """Tell whether usage in the window counts: in all of it, if validity touches it at all."""
-        has_begun = self.valid_from < window.end
+        """Tell whether usage in the window counts: in all of it, if validity touches it at all.
+
+        Of a window that rolls, that is every day it looks back on when validity begins.
+        """
+        begins = self.valid_from
+        if self.window.rolling_days:
+            begins = last_days(begins, self.window.rolling_days, self.window.timezone).start
+        has_begun = begins < window.end
         return has_begun and (self.valid_to is None or window.start < self.valid_to)
 
     def period_counted_at(self, instant: datetime) -> Period | None:
@@ -124,7 +144,10 @@ class Budget:
 
 @dataclass(slots=True)
 class Counter:
-    """Settled and held of one budget, split and window, as locked by the deciding transaction."""
+    """Settled and held of one budget, split and window, as locked by the deciding transaction.
+
+    ``carried`` is only there for today's counter of a window that rolls.
+    """
 
     id: int
     budget_id: str
@@ -133,14 +156,52 @@ class Counter:
     period: Period
     settled: int
     held: int
+    carried: Carried | None = None
+
+    @property
+    def all_settled(self) -> int:
+        """Give what is settled in all that the limit applies to."""
+        return self.settled if self.carried is None else self.settled + self.carried.all_settled
+
+    @property
+    def all_held(self) -> int:
+        """Give what is held in all that the limit applies to."""
+        return self.held if self.carried is None else self.held + self.carried.all_held
 
     def headroom(self, limit: int) -> int:
         """Give what is left of the limit; negative after an overage."""
-        return limit - self.settled - self.held
+        left = limit - self.settled - self.held
+        if self.carried is None:
+            return left
+        return left - self.carried.all_settled - self.carried.all_held
 
     def measured(self, threshold_on: ThresholdOn) -> int:
         """Give the figure that thresholds are compared with."""
-        return self.settled if threshold_on is ThresholdOn.ACTUAL else self.settled + self.held
+        settled = self.all_settled
+        return settled if threshold_on is ThresholdOn.ACTUAL else settled + self.all_held
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a window that rolls looks at besides today, in the budget's unit.
+
+    ``settled`` and ``held`` are the sums of the days that nothing moves in this transaction;
+    ``counters`` are those of the days that may move in it, so they are asked each time.
+    """
+
+    settled: int
+    held: int
+    counters: tuple[Counter, ...] = ()
+
+    @property
+    def all_settled(self) -> int:
+        """Give what is settled in these days now."""
+        return self.settled + sum(counter.settled for counter in self.counters)
+
+    @property
+    def all_held(self) -> int:
+        """Give what is held in these days now."""
+        return self.held + sum(counter.held for counter in self.counters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +214,10 @@ class BudgetMatch:
 
 @dataclass(frozen=True, slots=True)
 class BudgetStanding:
-    """How one window of a budget stands; ``forecast`` is None when there is no history to go by."""
+    """How one window of a budget stands.
+
+    ``forecast`` is None when there is no history to go by, or when the window rolls and never ends.
+    """
 
     budget: Budget
     split: tuple[str, ...]

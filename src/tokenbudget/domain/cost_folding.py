@@ -9,17 +9,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeAlias
 
 from tokenbudget.domain.allocation import DimensionSet
 from tokenbudget.domain.costs import CostQuery, CostRow, Group
 from tokenbudget.domain.errors import InvalidInput
+from tokenbudget.domain.outcomes import OutcomeSum
 from tokenbudget.domain.owners import OwnerTree
 from tokenbudget.domain.periods import Period, Window, windows_between
 from tokenbudget.domain.rollups import MEASURES, RollupSum
 
 MAX_PIECES: Final = 5_000
 MAX_ROWS: Final = 200_000
+NOTHING: Final = (0,) * len(MEASURES)
+
+Key: TypeAlias = tuple[datetime | None, Group]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,39 +72,77 @@ def fold(
     pieces: Sequence[Piece],
     trees: Sequence[OwnerTree],
     dimension_sets: Mapping[int, DimensionSet],
+    outcomes: Iterable[OutcomeSum] = (),
 ) -> list[CostRow]:
     """Give one row a start and group, in no order; ``trees`` has the owners of each piece.
 
     Raises InvalidInput above ``MAX_ROWS``.
     """
-    folded: dict[tuple[datetime | None, Group], tuple[int, ...]] = {}
-    groups: dict[tuple[int, OwnerTree], Group | None] = {}
+    grouping = _Grouping(query, pieces, trees, dimension_sets)
+    folded: dict[Key, tuple[int, ...]] = {}
+    reached: dict[Key, dict[str, int]] = {}
     for part in sums:
-        tree = trees[part.piece]
-        known = (part.dimension_set_id, tree)
-        if known not in groups:
-            groups[known] = group_of(dimension_sets[part.dimension_set_id], query, tree)
-        group = groups[known]
-        if group is None:
-            continue
-        key = (pieces[part.piece].start, group)
-        before = folded.get(key)
-        folded[key] = part.sums if before is None else _added(before, part.sums)
-    if len(folded) > MAX_ROWS:
+        key = grouping.key_of(part.piece, part.dimension_set_id)
+        if key is not None:
+            before = folded.get(key)
+            folded[key] = part.sums if before is None else _added(before, part.sums)
+    for outcome in outcomes:
+        key = grouping.key_of(outcome.piece, outcome.dimension_set_id)
+        if key is not None:
+            values = reached.setdefault(key, {})
+            values[outcome.name] = values.get(outcome.name, 0) + outcome.value_nanos
+    keys = folded.keys() | reached.keys()
+    if len(keys) > MAX_ROWS:
         raise InvalidInput(
             f"group_by gives more than {MAX_ROWS} rows; ask for less", field="group_by"
         )
-    return [_row(group, start, measures) for (start, group), measures in folded.items()]
+    return [
+        _row(group, start, folded.get((start, group), NOTHING), reached.get((start, group), {}))
+        for start, group in keys
+    ]
 
 
 def total(rows: Iterable[CostRow]) -> CostRow:
     """Give the sum of the rows, without group or start."""
     listed = list(rows)
-    return CostRow(**{name: sum(getattr(row, name) for row in listed) for name in MEASURES})
+    names = {name for row in listed for name in row.outcomes}
+    return CostRow(
+        **{name: sum(getattr(row, name) for row in listed) for name in MEASURES},
+        outcomes={name: sum(row.outcomes.get(name, 0) for row in listed) for name in sorted(names)},
+    )
 
 
-def _row(group: Group, start: datetime | None, measures: tuple[int, ...]) -> CostRow:
-    return CostRow(group, start, **dict(zip(MEASURES, measures, strict=True)))
+class _Grouping:
+    """Where sums go, worked out once a dimension set and tree of owners."""
+
+    def __init__(
+        self,
+        query: CostQuery,
+        pieces: Sequence[Piece],
+        trees: Sequence[OwnerTree],
+        dimension_sets: Mapping[int, DimensionSet],
+    ) -> None:
+        self.query = query
+        self.pieces = pieces
+        self.trees = trees
+        self.dimension_sets = dimension_sets
+        self.groups: dict[tuple[int, OwnerTree], Group | None] = {}
+
+    def key_of(self, piece: int, dimension_set_id: int) -> Key | None:
+        """Give the row of a sum; None when a filter leaves it out."""
+        tree = self.trees[piece]
+        known = (dimension_set_id, tree)
+        if known not in self.groups:
+            dimensions = self.dimension_sets[dimension_set_id]
+            self.groups[known] = group_of(dimensions, self.query, tree)
+        group = self.groups[known]
+        return None if group is None else (self.pieces[piece].start, group)
+
+
+def _row(
+    group: Group, start: datetime | None, measures: tuple[int, ...], outcomes: Mapping[str, int]
+) -> CostRow:
+    return CostRow(group, start, **dict(zip(MEASURES, measures, strict=True)), outcomes=outcomes)
 
 
 def _added(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
@@ -114,7 +156,9 @@ def _value_of(dimensions: DimensionSet, name: str, tree: OwnerTree) -> str | Non
         return tree.cost_center_of(dimensions.team)
     if name == "is_retry":
         return str(dimensions.is_retry).lower()
-    return dimensions.value(name)
+    value = dimensions.value(name)
+    # An outcome given by tags belongs to no one call, so that it has no provider and no model.
+    return value or None if name in ("provider", "model") else value
 
 
 def _buckets(query: CostQuery) -> Iterable[Period]:

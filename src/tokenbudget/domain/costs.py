@@ -6,14 +6,15 @@ there was usage, and totals cover every row of the question, also when a page sh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
 from tokenbudget.domain.allocation import DIMENSIONS
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.money import divide_half_even
+from tokenbudget.domain.outcomes import COST_PER_PREFIX, cost_per_outcome, outcome_of_metric
 from tokenbudget.domain.periods import EPOCH, Period, zone
 from tokenbudget.domain.rollups import quarter_hour_at
 
@@ -41,6 +42,7 @@ METRICS: Final = (*ADDITIVE_METRICS, *UNIT_METRICS)
 LATEST_END: Final = datetime(2200, 1, 1, tzinfo=UTC)
 MAX_GROUPED_DIMENSIONS: Final = 8
 MAX_PAGE_ROWS: Final = 10_000
+MAX_OUTCOMES: Final = 8
 
 Group = tuple[str | None, ...]
 
@@ -89,7 +91,10 @@ class CostQuery:
         _require_known("granularity", self.granularity, GRANULARITIES)
         _require_known("order", self.order.removeprefix("-"), ("start", *ADDITIVE_METRICS))
         for metric in self.metrics:
-            _require_known("metric", metric, METRICS)
+            if outcome_of_metric(metric) is None:
+                _require_known("metric", metric, (*METRICS, f"{COST_PER_PREFIX}<name>"))
+        if len(self.outcomes) > MAX_OUTCOMES:
+            raise InvalidInput(f"metric names more than {MAX_OUTCOMES} outcomes", field="metric")
         _require_groups(self.group_by)
         if self.limit is not None and not 1 <= self.limit <= MAX_PAGE_ROWS:
             raise InvalidInput(
@@ -100,6 +105,12 @@ class CostQuery:
     def dimensions(self) -> set[str]:
         """Give every dimension that is grouped by or filtered on."""
         return {*self.group_by, *(each.dimension for each in self.filters)}
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """Give the outcomes whose unit cost is asked for, each once."""
+        names = (outcome_of_metric(metric) for metric in self.metrics)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @property
     def needs_owners(self) -> bool:
@@ -113,7 +124,7 @@ class CostRow:
 
     ``group`` has one value a dimension of ``group_by``; None is absent. Amounts leave unpriced
     requests out, since what they cost is unknown; ``input_tokens`` and ``output_tokens`` are totals
-    that include their parts.
+    that include their parts. ``outcomes`` has the sum of each outcome asked for, in billionths.
     """
 
     group: Group = ()
@@ -128,6 +139,7 @@ class CostRow:
     cache_write_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    outcomes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -148,17 +160,25 @@ class CostTable:
 
 
 def unit_cost(row: CostRow, metric: str) -> int | None:
-    """Give one of ``UNIT_METRICS`` in nanos, rounded half to even; None without a denominator.
+    """Give a unit cost in nanos, rounded half to even; None without a denominator.
 
-    A request costs what the priced requests cost on average. Tokens of unpriced requests are not
-    told apart, so the cost of 1,000 tokens is a lower bound while ``unpriced_requests`` is above
-    zero.
+    ``metric`` is one of ``UNIT_METRICS`` or ``cost_per:<name>``. A request costs what the priced
+    requests cost on average. Tokens of unpriced requests are not told apart, so the cost of 1,000
+    tokens is a lower bound while ``unpriced_requests`` is above zero.
     """
+    name = outcome_of_metric(metric)
+    if name is not None:
+        return cost_per_outcome(row.effective_nanos, row.outcomes.get(name, 0))
     if metric == "cost_per_request":
         numerator, denominator = row.effective_nanos, row.requests - row.unpriced_requests
     else:
         numerator, denominator = row.effective_nanos * 1_000, row.tokens
     return divide_half_even(numerator, denominator) if denominator > 0 else None
+
+
+def is_unit_metric(metric: str) -> bool:
+    """Tell whether a metric is a cost for one of something."""
+    return metric in UNIT_METRICS or outcome_of_metric(metric) is not None
 
 
 def require_dimension(dimension: str, *, field: str) -> None:
@@ -179,13 +199,13 @@ def require_rolled_up(query: CostQuery, unrolled_tags: Collection[str]) -> None:
 
 
 def _require_answerable_period(period: Period) -> None:
-    for field, instant in (("start", period.start), ("end", period.end)):
+    for name, instant in (("start", period.start), ("end", period.end)):
         if not EPOCH <= instant <= LATEST_END:
-            raise InvalidInput(f"{field} must lie between 1970 and 2200", field=field)
+            raise InvalidInput(f"{name} must lie between 1970 and 2200", field=name)
         if quarter_hour_at(instant) != instant:
             raise InvalidInput(
-                f"{field} must lie on a quarter-hour, which is as fine as rollups are kept",
-                field=field,
+                f"{name} must lie on a quarter-hour, which is as fine as rollups are kept",
+                field=name,
             )
 
 

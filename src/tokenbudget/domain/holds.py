@@ -101,7 +101,10 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The budget that has least room, with its counter as it stands with this answer."""
+    """The budget that has least room, as all its limit applies to stands with this answer.
+
+    Of a window that rolls, ``resets_at`` is the end of today, when its oldest day falls out.
+    """
 
     budget: Budget
     settled: int
@@ -202,8 +205,8 @@ def binding_of(account: Account) -> Binding:
     counter = account.counter
     return Binding(
         budget=account.budget,
-        settled=counter.settled,
-        held=counter.held,
+        settled=counter.all_settled,
+        held=counter.all_held,
         headroom=counter.headroom(account.budget.limit),
         resets_at=counter.period.end,
     )

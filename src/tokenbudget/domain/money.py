@@ -59,11 +59,6 @@ def divide_half_even(numerator: int, denominator: int) -> int:
     return quotient
 
 
-def picos_to_nanos(picos: int) -> int:
-    """Give nanos for an amount in picos: the one rounding of a charge, half to even."""
-    return divide_half_even(picos, PICOS_PER_NANO)
-
-
 def parse_decimal(text: str | int | Decimal, *, field: str = "amount") -> Decimal:
     """Give the exact decimal; raises InvalidInput for what is not a finite decimal number."""
     try:

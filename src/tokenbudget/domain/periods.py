@@ -21,7 +21,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 QUARTER_HOUR = timedelta(minutes=15)
 MONTHS_PER_YEAR = 12
-MONTHS_PER_QUARTER = 3
 DAYS_PER_WEEK = 7
 
 
@@ -34,6 +33,9 @@ class Window(StrEnum):
     MONTH = "month"
     QUARTER = "quarter"
     YEAR = "year"
+
+
+MONTHS_OF = {Window.MONTH: 1, Window.QUARTER: 3, Window.YEAR: MONTHS_PER_YEAR}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -96,9 +98,10 @@ def from_micros(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=micros)
 
 
-def window_at(window: Window, instant: datetime, zone_name: str) -> Period:
+def window_at(window: Window, instant: datetime, zone_name: str, first_month: int = 1) -> Period:
     """Give the calendar window of the zone that holds the instant; naive is a ValueError.
 
+    Years begin with ``first_month``, as fiscal ones may, and quarters divide them.
     Hours are cut on the zone's wall clock. Where its offset moves by less than an hour, the hours
     on either side of the move are shorter than sixty minutes.
     """
@@ -106,7 +109,7 @@ def window_at(window: Window, instant: datetime, zone_name: str) -> Period:
     local = _require_aware(instant).astimezone(tz)
     if window is Window.HOUR:
         return _hour_at(local, tz)
-    first, after = _day_bounds(window, local.date())
+    first, after = _day_bounds(window, local.date(), first_month)
     return Period(_midnight(first, tz), _midnight(after, tz))
 
 
@@ -150,22 +153,16 @@ def _offset_change(first: datetime, last: datetime, tz: ZoneInfo) -> datetime | 
     return (first + seconds[moved] * SECOND).replace(microsecond=0)
 
 
-def _day_bounds(window: Window, day: date) -> tuple[date, date]:
+def _day_bounds(window: Window, day: date, first_month: int) -> tuple[date, date]:
     if window is Window.DAY:
         return day, day + timedelta(days=1)
     if window is Window.WEEK:
         monday = day - timedelta(days=day.weekday())
         return monday, monday + timedelta(days=DAYS_PER_WEEK)
-    if window is Window.MONTH:
-        first = day.replace(day=1)
-        return first, _add_months(first, 1)
-    if window is Window.QUARTER:
-        first = day.replace(
-            month=(day.month - 1) // MONTHS_PER_QUARTER * MONTHS_PER_QUARTER + 1, day=1
-        )
-        return first, _add_months(first, MONTHS_PER_QUARTER)
-    first = day.replace(month=1, day=1)
-    return first, _add_months(first, MONTHS_PER_YEAR)
+    months = MONTHS_OF[window]
+    into_window = (day.month - first_month) % months
+    first = _add_months(day.replace(day=1), -into_window)
+    return first, _add_months(first, months)
 
 
 def _add_months(first: date, months: int) -> date:

@@ -29,7 +29,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from tokenbudget.domain.commitments import COMMITMENT_PREFIX
 from tokenbudget.domain.money import PICOS_PER_NANO, divide_half_even
@@ -41,6 +42,7 @@ from tokenbudget.domain.usage import (
     INPUT_MODALITIES,
     INPUT_PARTS,
     MAX_QUANTITY,
+    MAX_REMEMBERED,
     OUTPUT_MODALITIES,
     UNITS,
     Basis,
@@ -68,8 +70,7 @@ OVERLAPS: Final[Mapping[str, tuple[tuple[str, int], ...]]] = {
 """What a part takes from the totals that hold it too, so that every token is in one class."""
 
 
-@dataclass(frozen=True, slots=True)
-class RatingFacts:
+class RatingFacts(NamedTuple):
     """What a price depends on besides quantities.
 
     ``occurred_at`` is aware UTC; ``account`` tells contracts apart; ``commitment`` is the id of the
@@ -85,8 +86,7 @@ class RatingFacts:
     commitment: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What one usage costs, in nanos of the ledger currency; all amounts None means unpriced.
 
     ``match`` is the price row that was found, which an unpriced charge may have too. ``flags``
@@ -176,10 +176,15 @@ def disjoint_quantities(quantities: Mapping[str, int]) -> dict[str, int]:
     means that the parts of a total exceed it.
     """
     classes = dict(quantities)
-    for part, quantity in quantities.items():
-        for total, sign in OVERLAPS.get(part, ()):
-            classes[total] = classes.get(total, 0) + sign * quantity
+    for part, total, sign in _overlaps(tuple(quantities)):
+        classes[total] = classes.get(total, 0) + sign * quantities[part]
     return classes
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _overlaps(units: tuple[str, ...]) -> tuple[tuple[str, str, int], ...]:
+    """Give what each of these units takes from which total, by which sign."""
+    return tuple((part, total, sign) for part in units for total, sign in OVERLAPS.get(part, ()))
 
 
 def charge_lines(quantities: Mapping[str, int], charge: Charge) -> list[ChargeLine]:

@@ -8,15 +8,27 @@ their parts: ``input_tokens`` holds cache reads, cache writes and every input mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Final
 
 MAX_QUANTITY: Final = 10**8
+MAX_REMEMBERED: Final = 4_096
 ESTIMATED_PREFIX: Final = "estimated_"
 """How the flag begins that says by what method quantities were estimated."""
+
+OK_STATUS: Final = "ok"
+"""The status of a call that did not fail."""
+
+VOID: Final = "void"
+"""The flag of usage that only takes back what its event was charged before."""
+
+CLOCK_AHEAD: Final = "clock_ahead"
+"""The flag of usage that occurred after it was recorded: the emitter's clock is ahead of ours."""
 
 INPUT_PARTS: Final = (
     "cached_input_tokens",
@@ -63,6 +75,15 @@ COMMON_UNITS: Final = (
 """Units so usual that the ledger keeps each in a column of its own."""
 UNITS: Final = (*TOKEN_UNITS, *COUNT_UNITS)
 UNIT_SET: Final = frozenset(UNITS)
+CONTAINMENTS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("input_tokens", INPUT_PARTS),
+    ("input_tokens", INPUT_MODALITIES),
+    *((modality, (cached_unit,)) for cached_unit, modality in CACHED_MODALITIES.items()),
+    ("cached_input_tokens", tuple(CACHED_MODALITIES)),
+    ("output_tokens", ("reasoning_tokens",)),
+    ("output_tokens", OUTPUT_MODALITIES),
+)
+"""Totals and the parts that cannot exceed them together, in the order they are looked at."""
 
 
 class Basis(StrEnum):
@@ -75,6 +96,15 @@ class Basis(StrEnum):
     UNPRICED = "unpriced"
 
 
+class Witness(IntEnum):
+    """Who tells of a call: of several witnesses the highest counts, the others are evidence."""
+
+    OTLP = 1
+    SDK = 2
+    GATEWAY = 3
+    PROVIDER = 4
+
+
 @dataclass(frozen=True, slots=True)
 class UsageFault:
     """Why counts are impossible; ``code`` is stable, ``detail`` names the field and the rule."""
@@ -83,14 +113,17 @@ class UsageFault:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UsageEvent:
     """One usage in its envelope, as normalised at the door and not yet rated.
 
     ``quantities`` maps unit to count, or is None when the emitter never knew it (unknown, not
     zero). ``tags`` are the caller's, unresolved. ``content_hash`` is equal for equal content.
     ``reported_nanos`` is the emitter's own figure in the ledger currency; it informs and never
-    rates. ``flags`` collects what was odd about the event.
+    rates. ``flags`` collects what was odd about the event. With ``is_void`` a revision takes back
+    what its event was charged before and charges nothing.
+
+    Nothing changes an event once it is made; to freeze it would take longer than to rate it.
     """
 
     source: str
@@ -108,6 +141,7 @@ class UsageEvent:
     attempt: int = 1
     operation_ref: str | None = None
     trace_ref: str | None = None
+    span_ref: str | None = None
     response_ref: str | None = None
     request_model: str | None = None
     latency_ms: int | None = None
@@ -119,47 +153,54 @@ class UsageEvent:
     reported_nanos: int | None = None
     basis: Basis = Basis.RATED
     flags: tuple[str, ...] = ()
+    witness: Witness = Witness.SDK
+    is_void: bool = False
 
 
 def find_fault(quantities: Mapping[str, int]) -> UsageFault | None:
     """Give the first reason why these counts cannot be true, or None when they can."""
-    for unit, quantity in quantities.items():
-        if unit not in UNIT_SET:
-            return UsageFault("unknown_field", f"usage.{unit} is not a known unit")
-        if quantity < 0:
-            return UsageFault("usage_negative", f"{unit} {quantity} is negative")
-        if quantity > MAX_QUANTITY:
-            return UsageFault("usage_out_of_range", f"{unit} {quantity} exceeds {MAX_QUANTITY}")
-    return (
-        _containment_fault(quantities, INPUT_PARTS, "input_tokens")
-        or _containment_fault(quantities, INPUT_MODALITIES, "input_tokens")
-        or _cached_modality_fault(quantities)
-        or _containment_fault(quantities, ("reasoning_tokens",), "output_tokens")
-        or _containment_fault(quantities, OUTPUT_MODALITIES, "output_tokens")
-    )
-
-
-def _containment_fault(
-    quantities: Mapping[str, int], parts: tuple[str, ...], total_unit: str
-) -> UsageFault | None:
-    present = [part for part in parts if quantities.get(part)]
-    if not present:
+    if not quantities:
         return None
-    part_sum = sum(quantities[part] for part in present)
-    total = quantities.get(total_unit)
-    if total is None:
-        return UsageFault(
-            "usage_inconsistent", f"{present[0]} is part of {total_unit}, which is absent"
-        )
-    if part_sum > total:
-        named = " + ".join(present)
-        return UsageFault("usage_inconsistent", f"{named} {part_sum} exceeds {total_unit} {total}")
+    known = _held_parts(tuple(quantities))
+    counts = quantities.values()
+    if known is None or min(counts) < 0 or max(counts) > MAX_QUANTITY:
+        return next(filter(None, itertools.starmap(_count_fault, quantities.items())))
+    for total, parts in known:
+        part_sum = sum([quantities[part] for part in parts])
+        if part_sum > quantities.get(total, 0):
+            return _containment_fault(quantities, parts, total)
     return None
 
 
-def _cached_modality_fault(quantities: Mapping[str, int]) -> UsageFault | None:
-    for cached_unit, modality in CACHED_MODALITIES.items():
-        fault = _containment_fault(quantities, (cached_unit,), modality)
-        if fault:
-            return fault
-    return _containment_fault(quantities, tuple(CACHED_MODALITIES), "cached_input_tokens")
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _held_parts(units: tuple[str, ...]) -> tuple[tuple[str, tuple[str, ...]], ...] | None:
+    """Give the totals of which there are parts among the units; None when some unit is unknown."""
+    if not UNIT_SET.issuperset(units):
+        return None
+    held = (
+        (total, tuple(part for part in parts if part in units)) for total, parts in CONTAINMENTS
+    )
+    return tuple((total, parts) for total, parts in held if parts)
+
+
+def _count_fault(unit: str, quantity: int) -> UsageFault | None:
+    if unit not in UNIT_SET:
+        return UsageFault("unknown_field", f"usage.{unit} is not a known unit")
+    if quantity < 0:
+        return UsageFault("usage_negative", f"{unit} {quantity} is negative")
+    if quantity > MAX_QUANTITY:
+        return UsageFault("usage_out_of_range", f"{unit} {quantity} exceeds {MAX_QUANTITY}")
+    return None
+
+
+def _containment_fault(
+    quantities: Mapping[str, int], parts: Iterable[str], total_unit: str
+) -> UsageFault:
+    present = [part for part in parts if quantities[part]]
+    total = quantities.get(total_unit)
+    if total is None:
+        detail = f"{present[0]} is part of {total_unit}, which is absent"
+    else:
+        part_sum = sum(quantities[part] for part in present)
+        detail = f"{' + '.join(present)} {part_sum} exceeds {total_unit} {total}"
+    return UsageFault("usage_inconsistent", detail)

@@ -5,6 +5,7 @@ One model, the same words in both.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ from tokenbudget.domain.budgets import (
 )
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.money import format_nanos, parse_decimal, parse_nanos
+from tokenbudget.domain.owners import OwnerEntry
 from tokenbudget.domain.periods import Period, Window, format_instant, parse_instant, zone
 from tokenbudget.domain.rollups import quarter_hour_at
+from tokenbudget.formats.owners import parse_owners
 from tokenbudget.formats.wire import plain_fault, require_no_nul
 
 MAX_THRESHOLDS: Final = 20
@@ -34,7 +37,12 @@ MIN_THRESHOLD: Final = Decimal(1) / BASIS_POINTS
 MAX_THRESHOLD: Final = 100
 MAX_COUNT: Final = 10**18
 UNSUPPORTED_SELECTORS: Final = frozenset({"owner", "cost_center"})
-LATER_WINDOWS: Final = ("rolling:", "operation")
+FISCAL_WINDOW: Final = re.compile(r"^(?P<window>year|quarter):(?P<month>0[1-9]|1[0-2])(?![\s\S])")
+"""A fiscal year that begins with that month, or its quarters."""
+
+ROLLING_WINDOW: Final = re.compile(r"^rolling:(?P<days>[1-9][0-9]{0,2})d(?![\s\S])")
+MAX_ROLLING_DAYS: Final = 366
+LATER_WINDOWS: Final = ("operation",)
 
 # An id stands in paths and headers, where only ASCII is safe; "$" would let a last newline in.
 ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*(?![\s\S])"
@@ -99,20 +107,47 @@ class BudgetDraft:
     valid_to: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a file of budgets holds: the budgets, and the owners that answer for them."""
+
+    budgets: list[BudgetDraft]
+    owners: list[OwnerEntry]
+
+
 def parse_budgets_toml(text: str, *, file_name: str, timezone: str) -> list[BudgetDraft]:
     """Give the budgets of a file of ``[[budget]]`` tables.
 
     Raises InvalidInput naming file, budget and field.
     """
+    document = _document_of(text, file_name, known={"budget"})
+    return _budgets_of(document, file_name, timezone)
+
+
+def parse_plan_toml(text: str, *, file_name: str, timezone: str) -> Plan:
+    """Give the budgets and owners of a file of ``[[budget]]`` and ``[[owner]]`` tables.
+
+    Raises InvalidInput naming file, entry and field.
+    """
+    document = _document_of(text, file_name, known={"budget", "owner"})
+    owners = parse_owners({"owner": document.get("owner", [])}, where=file_name)
+    return Plan(_budgets_of(document, file_name, timezone), owners)
+
+
+def _document_of(text: str, file_name: str, *, known: Collection[str]) -> dict[str, Any]:
     try:
         document = tomllib.loads(text, parse_float=Decimal)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file_name}: not TOML: {error}") from None
-    unknown = sorted(set(document) - {"budget"})
+    unknown = sorted(set(document) - set(known))
     if unknown:
         raise InvalidInput(
             f"{file_name}: {unknown[0]!r} is not known; budgets are [[budget]] tables"
         )
+    return document
+
+
+def _budgets_of(document: Mapping[str, Any], file_name: str, timezone: str) -> list[BudgetDraft]:
     entries = document.get("budget", [])
     if not isinstance(entries, list):
         raise InvalidInput(f"{file_name}: budgets are [[budget]] tables, with two brackets")
@@ -196,13 +231,20 @@ def parse_window(text: str, timezone: str) -> BudgetWindow:
     zone(timezone)
     if text in list(Window):
         return BudgetWindow(Window(text), None, timezone)
+    fiscal = FISCAL_WINDOW.match(text)
+    if fiscal is not None:
+        return BudgetWindow(Window(fiscal["window"]), None, timezone, int(fiscal["month"]))
     if text == "lifetime":
         return BudgetWindow(None, LIFETIME, timezone)
     if text.startswith("range:"):
         return BudgetWindow(None, _parse_range(text, timezone), timezone)
+    if text.startswith("rolling:"):
+        return BudgetWindow(Window.DAY, None, timezone, rolling_days=_parse_rolling(text))
     if text.startswith(LATER_WINDOWS):
         raise InvalidInput(f"window {text!r} is not available in this version", field="window")
-    known = ", ".join([*Window, "lifetime", "range:START/END"])
+    known = ", ".join(
+        [*Window, "year:MM", "quarter:MM", "rolling:Nd", "lifetime", "range:START/END"]
+    )
     raise InvalidInput(f"window {text!r} is not one of {known}", field="window")
 
 
@@ -306,6 +348,18 @@ def _parse_range(text: str, timezone: str) -> Period:
     if start >= end:
         raise InvalidInput(f"window {text!r} must end after it starts", field="window")
     return Period(start, end)
+
+
+def _parse_rolling(text: str) -> int:
+    """Give the days that roll, today included."""
+    rolling = ROLLING_WINDOW.match(text)
+    days = int(rolling["days"]) if rolling is not None else 0
+    if not 1 <= days <= MAX_ROLLING_DAYS:
+        raise InvalidInput(
+            f"window {text!r} must be rolling:Nd, the last N days, N from 1 to {MAX_ROLLING_DAYS}",
+            field="window",
+        )
+    return days
 
 
 def _range_bound(text: str, timezone: str) -> datetime:

@@ -14,15 +14,16 @@ from tokenbudget.domain.costs import (
     ADDITIVE_METRICS,
     MAX_PAGE_ROWS,
     TAG_PREFIX,
-    UNIT_METRICS,
     CostFilter,
     CostQuery,
     CostRow,
     CostTable,
+    is_unit_metric,
     unit_cost,
 )
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.money import format_nanos
+from tokenbudget.domain.outcomes import OUTCOMES_PREFIX
 from tokenbudget.domain.periods import Period, parse_instant, zone
 from tokenbudget.formats.spreadsheets import Cell, write_csv
 
@@ -88,8 +89,12 @@ def column_names(query: CostQuery) -> list[str]:
 
 
 def metric_names(query: CostQuery) -> list[str]:
-    """Give the metrics of a row: ``cost`` (effective), those asked for, requests and tokens."""
-    return list(dict.fromkeys(("cost", *query.metrics, *STANDING_METRICS)))
+    """Give the metrics of a row: ``cost`` (effective), those asked for, requests and tokens.
+
+    Each outcome whose unit cost is asked for has its total beside it, as ``outcomes:<name>``.
+    """
+    outcomes = (f"{OUTCOMES_PREFIX}{name}" for name in query.outcomes)
+    return list(dict.fromkeys(("cost", *query.metrics, *outcomes, *STANDING_METRICS)))
 
 
 def row_cells(row: CostRow, query: CostQuery) -> list[Cell]:
@@ -104,9 +109,11 @@ def row_cells(row: CostRow, query: CostQuery) -> list[Cell]:
 def metric_cell(row: CostRow, metric: str) -> str | int | None:
     """Give one metric of a row.
 
-    A decimal string for money, an integer for counts, None for no denominator.
+    A decimal string for money and outcomes, an integer for counts, None for no denominator.
     """
-    if metric in UNIT_METRICS:
+    if metric.startswith(OUTCOMES_PREFIX):
+        return format_nanos(row.outcomes.get(metric.removeprefix(OUTCOMES_PREFIX), 0))
+    if is_unit_metric(metric):
         nanos = unit_cost(row, metric)
         return None if nanos is None else format_nanos(nanos)
     quantity: int = getattr(row, ADDITIVE_METRICS[metric])

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -23,9 +23,11 @@ from tokenbudget.domain.money import MAX_NANOS, decimal_to_nanos
 from tokenbudget.domain.periods import EPOCH, format_instant
 from tokenbudget.domain.usage import (
     ESTIMATED_PREFIX,
+    OK_STATUS,
     Basis,
     UsageEvent,
     UsageFault,
+    Witness,
     find_fault,
 )
 from tokenbudget.formats.provider_usage import normalise
@@ -36,6 +38,8 @@ DEFAULT_SOURCE: Final = "api"
 NDJSON_TYPES: Final = frozenset({"application/x-ndjson", "application/jsonl"})
 MAX_TAGS: Final = 64
 MAX_UNIT_EXPONENT: Final = 18
+GUESSING_WITNESSES: Final = frozenset({Witness.OTLP, Witness.GATEWAY})
+"""Those that pass on what others measured, and may never have been told."""
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Words = Annotated[str, msgspec.Meta(max_length=256)]
@@ -55,10 +59,11 @@ class EventShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     service_tier: Words | None = None
     region: Words | None = None
     account: Words | None = None
-    status: Words = "ok"
+    status: Words = OK_STATUS
     attempt: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     operation_id: Words | None = None
     trace_id: Words | None = None
+    span_id: Words | None = None
     response_id: Words | None = None
     request_model: Words | None = None
     usage: dict[str, int | None] | None = None
@@ -70,6 +75,7 @@ class EventShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     tags: Annotated[dict[Name, Words | None], msgspec.Meta(max_length=MAX_TAGS)] = {}
     hold_id: Words | None = None
     revision: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
+    void: bool = False
     reported_cost: Decimal | None = None
 
 
@@ -93,6 +99,7 @@ class Door:
     now: datetime
     future_tolerance: timedelta
     idempotency_key: str | None = None
+    witness: Witness = Witness.SDK
 
 
 RawItem: TypeAlias = msgspec.Raw | bytes
@@ -125,10 +132,13 @@ def split_body(body: bytes, *, content_type: str, max_items: int) -> Sequence[Ra
     return items
 
 
-def parse_items(items: Sequence[RawItem], door: Door) -> list[ParsedItem]:
-    """Give each item as a usage event or as the rejection that explains it, in order."""
+def parse_items(items: Sequence[RawItem], door: Door, *, first_index: int = 0) -> list[ParsedItem]:
+    """Give each item as a usage event or as the rejection that explains it, in order.
+
+    ``first_index`` is the place of the first among those of its request.
+    """
     parsed: list[ParsedItem] = []
-    for index, item in enumerate(items):
+    for index, item in enumerate(items, first_index):
         try:
             parsed.append(_to_event(_shape_decoder.decode(item), index, door))
         except msgspec.ValidationError as error:
@@ -151,6 +161,12 @@ def parse_objects(rows: Sequence[Mapping[str, object]], door: Door) -> list[Pars
         else:
             parsed.append(_to_event(shape, index, door))
     return parsed
+
+
+def check_event(event: UsageEvent, index: int, door: Door) -> ParsedItem:
+    """Give an event that came in another shape as it is, or as the rejection that explains it."""
+    fault = _time_fault(event.occurred_at, door) or find_fault(event.quantities or {})
+    return event if fault is None else Rejection(index, event.event_ref, fault.code, fault.detail)
 
 
 def _decode_array(body: bytes) -> list[msgspec.Raw]:
@@ -200,21 +216,33 @@ def _to_event(shape: EventShape, index: int, door: Door) -> ParsedItem:
             detail = "event_id is missing and no Idempotency-Key header was given"
             return Rejection(index, None, "missing_field", detail)
         event_ref = f"{door.idempotency_key}:{index}"
+    shape.tags = _present(shape.tags)
+    if shape.usage is not None:
+        shape.usage = _present(shape.usage)
     try:
-        measured = _measure(shape)
+        measured = _measure(shape, door.witness)
     except InvalidInput as error:
         return Rejection(index, event_ref, "usage_invalid", error.detail)
     fault = (
         _time_fault(shape.occurred_at, door)
-        or find_fault(measured.quantities)
+        or find_fault(measured.quantities or {})
         or _reported_fault(shape.reported_cost)
+        or _void_fault(shape)
     )
     if fault is not None:
         return Rejection(index, event_ref, fault.code, fault.detail)
     content = _canonical(shape)
     if NUL_ESCAPE in content and (field := find_nul_field(shape)) is not None:
         return Rejection(index, event_ref, "invalid_field", f"{field} holds a NUL character")
-    return _build_event(shape, event_ref, measured, content)
+    return _build_event(shape, event_ref, measured, content, door.witness)
+
+
+def _void_fault(shape: EventShape) -> UsageFault | None:
+    if shape.void and shape.revision == 0:
+        return UsageFault(
+            "void_without_event", "void takes an earlier revision back, and revision 0 has none"
+        )
+    return None
 
 
 def _time_fault(occurred_at: datetime, door: Door) -> UsageFault | None:
@@ -240,17 +268,13 @@ def _reported_fault(cost: Decimal | None) -> UsageFault | None:
 def _canonical(shape: EventShape) -> bytes:
     """Give the shape as JSON: equal for equal content, whatever its order, zone and file format."""
     shape.occurred_at = shape.occurred_at.astimezone(UTC)
-    shape.tags = dict(_present(shape.tags))
-    if shape.usage is not None:
-        shape.usage = dict(_present(shape.usage))
     if shape.reported_cost is not None:
         shape.reported_cost = shape.reported_cost.normalize()
     return _canonical_encoder.encode(shape)
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    quantities: dict[str, int]
+class _Measured(NamedTuple):
+    quantities: dict[str, int] | None
     basis: Basis
     flags: tuple[str, ...] = ()
     service_tier: str | None = None
@@ -258,16 +282,24 @@ class _Measured:
     reported_nanos: int | None = None
 
 
-def _measure(shape: EventShape) -> _Measured:
-    """Give the quantities from the one of usage, provider_usage and text that is there."""
+def _measure(shape: EventShape, witness: Witness) -> _Measured:
+    """Give the quantities from the one of usage, provider_usage and text that is there.
+
+    None may be where an attempt did not succeed or its witness could not know: that is unknown
+    usage, which is not zero. A void event measures nothing.
+    """
+    if shape.usage is not None and shape.provider_usage is None and shape.text is None:
+        counts = cast("dict[str, int]", shape.usage)
+        return _Measured(None if shape.void else counts, Basis.RATED)
     given = [
         name for name in ("usage", "provider_usage", "text") if getattr(shape, name) is not None
     ]
+    may_be_unknown = shape.status != OK_STATUS or witness in GUESSING_WITNESSES
+    if shape.void or (not given and may_be_unknown):
+        return _Measured(None, Basis.RATED)
     if len(given) != 1:
         found = " and ".join(given) if given else "none"
         raise InvalidInput(f"exactly one of usage, provider_usage, text is needed; found {found}")
-    if shape.usage is not None:
-        return _Measured(_present(shape.usage), Basis.RATED)
     if shape.provider_usage is not None:
         usage = normalise(shape.provider, shape.provider_usage)
         return _Measured(
@@ -284,7 +316,7 @@ def _measure(shape: EventShape) -> _Measured:
 
 
 def _build_event(
-    shape: EventShape, event_ref: str, measured: _Measured, content: bytes
+    shape: EventShape, event_ref: str, measured: _Measured, content: bytes, witness: Witness
 ) -> UsageEvent:
     reported = shape.reported_cost
     return UsageEvent(
@@ -303,22 +335,27 @@ def _build_event(
         attempt=shape.attempt,
         operation_ref=shape.operation_id,
         trace_ref=shape.trace_id,
+        span_ref=shape.span_id,
         response_ref=shape.response_id,
         request_model=shape.request_model,
         latency_ms=shape.latency_ms,
         time_to_first_token_ms=shape.time_to_first_token_ms,
         cache_hit=shape.cache_hit,
-        tags=_present(shape.tags),
+        tags=cast("dict[str, str]", shape.tags),
         hold_id=shape.hold_id,
         revision=shape.revision,
         reported_nanos=measured.reported_nanos if reported is None else decimal_to_nanos(reported),
         basis=measured.basis,
         flags=measured.flags,
+        witness=witness,
+        is_void=shape.void,
     )
 
 
-def _present(values: Mapping[str, ValueT | None]) -> dict[str, ValueT]:
+def _present(values: dict[str, ValueT | None]) -> dict[str, ValueT | None]:
     """Give what is there: null says the same as leaving out."""
+    if None not in values.values():
+        return values
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from tokenbudget.domain.errors import InvalidInput, MalformedBody
+from tokenbudget.domain.errors import InvalidInput, MalformedBody, TooLarge
 from tokenbudget.domain.holds import Binding, CheckRequest, Decision, Notice, TextCount
 from tokenbudget.domain.money import format_nanos, parse_nanos
 from tokenbudget.domain.periods import format_instant
 from tokenbudget.formats.budgets import format_quantity
 from tokenbudget.formats.wire import NUL_ESCAPE, UNREADABLE, plain_fault, require_no_nul
 from tokenbudget.tokens import TokenEstimate, count_messages, count_tokens
+
+MAX_CHECKS: Final = 1_000
 
 Words = Annotated[str, msgspec.Meta(max_length=256)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -40,6 +42,10 @@ class CheckShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     dry_run: bool = False
 
 
+class _Checks(msgspec.Struct, forbid_unknown_fields=True):
+    checks: list[msgspec.Raw]
+
+
 _decoder = msgspec.json.Decoder(CheckShape)
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -53,14 +59,44 @@ def parse_check(body: bytes) -> CheckRequest:
         shape = _decoder.decode(body)
         if NUL_ESCAPE in body:
             require_no_nul(shape)
-        return _request_of(shape)
+        return request_of(shape)
     except msgspec.ValidationError as error:
         raise InvalidInput(plain_fault(error, "check")) from None
     except UNREADABLE as error:
         raise MalformedBody(f"the body is not JSON: {error}") from None
 
 
-def _request_of(shape: CheckShape) -> CheckRequest:
+def parse_checks(body: bytes) -> list[CheckRequest | InvalidInput]:
+    """Give each check of an array, or of the member ``checks`` of an object, or its fault.
+
+    Raises MalformedBody for no JSON of that shape, InvalidInput for none at all and TooLarge for
+    more than MAX_CHECKS.
+    """
+    try:
+        items = _decode_items(body)
+    except UNREADABLE as error:
+        raise MalformedBody(f"the body is not an array of checks: {error}") from None
+    if not items:
+        raise InvalidInput("the batch is empty; send one check at least", field="checks")
+    if len(items) > MAX_CHECKS:
+        raise TooLarge(f"the batch has {len(items)} checks; the limit is {MAX_CHECKS}")
+    parsed: list[CheckRequest | InvalidInput] = []
+    for item in items:
+        try:
+            parsed.append(parse_check(bytes(item)))
+        except InvalidInput as error:
+            parsed.append(error)
+    return parsed
+
+
+def _decode_items(body: bytes) -> list[msgspec.Raw]:
+    if body.lstrip()[:1] == b"[":
+        return msgspec.json.decode(body, type=list[msgspec.Raw])
+    return msgspec.json.decode(body, type=_Checks).checks
+
+
+def request_of(shape: CheckShape) -> CheckRequest:
+    """Give the check of a shape; raises InvalidInput naming the field and the rule."""
     _require_complete(shape)
     estimate = _estimate_input(shape)
     return CheckRequest(
@@ -121,8 +157,8 @@ def _digest(shape: CheckShape) -> str:
     return hashlib.blake2b(_encoder.encode(shape), digest_size=16).hexdigest()
 
 
-def describe_decision(decision: Decision, *, currency: str) -> dict[str, Any]:
-    """Give the wire answer of a decision."""
+def describe_decision(decision: Decision, *, currency: str, fails_open: bool) -> dict[str, Any]:
+    """Give the wire answer of a decision, with what to do about such calls if nobody answers."""
     nanos = decision.demand.nanos
     return {
         "decision": decision.outcome.value,
@@ -138,6 +174,7 @@ def describe_decision(decision: Decision, *, currency: str) -> dict[str, Any]:
         "binding": _describe_binding(decision.binding) if decision.binding else None,
         "warnings": [_describe_notice(notice) for notice in decision.warnings],
         "reasons": [_describe_notice(notice) for notice in decision.reasons],
+        "fail_mode": "open" if fails_open else "closed",
     }
 
 

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import polars as pl
 
-from tokenbudget.domain.costs import ADDITIVE_METRICS, UNIT_METRICS, CostRow, CostTable, unit_cost
+from tokenbudget.domain.costs import (
+    ADDITIVE_METRICS,
+    CostRow,
+    CostTable,
+    is_unit_metric,
+    unit_cost,
+)
+from tokenbudget.domain.outcomes import OUTCOMES_PREFIX
 
 NANOS_SUFFIX = "_nanos"
 
@@ -18,7 +25,8 @@ def costs_frame(
     """Give one line a row, in the order of the table.
 
     Columns: each dimension (String, null is absent), ``start`` (Datetime in UTC, null for the whole
-    period), each metric as Int64, where money is ``<metric>_nanos``, and ``currency``.
+    period), each metric as Int64, where money and outcomes are ``<metric>_nanos``, and
+    ``currency``.
     """
     rows = table.rows
     groups = [
@@ -35,12 +43,18 @@ def costs_frame(
 
 
 def _column_name(metric: str) -> str:
-    is_money = metric in UNIT_METRICS or ADDITIVE_METRICS[metric].endswith(NANOS_SUFFIX)
-    return f"{metric}{NANOS_SUFFIX}" if is_money else metric
+    is_fraction = (
+        is_unit_metric(metric)
+        or metric.startswith(OUTCOMES_PREFIX)
+        or ADDITIVE_METRICS[metric].endswith(NANOS_SUFFIX)
+    )
+    return f"{metric}{NANOS_SUFFIX}" if is_fraction else metric
 
 
 def _quantity(row: CostRow, metric: str) -> int | None:
-    if metric in UNIT_METRICS:
+    if metric.startswith(OUTCOMES_PREFIX):
+        return row.outcomes.get(metric.removeprefix(OUTCOMES_PREFIX), 0)
+    if is_unit_metric(metric):
         return unit_cost(row, metric)
     quantity: int = getattr(row, ADDITIVE_METRICS[metric])
     return quantity

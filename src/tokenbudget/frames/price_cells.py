@@ -9,9 +9,11 @@ size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
+from operator import add
 from typing import Final
 
 import polars as pl
@@ -28,12 +30,15 @@ from tokenbudget.domain.schedules import (
     Spell,
     UnitRates,
 )
-from tokenbudget.domain.usage import UNITS
+from tokenbudget.frames.numbering import find_extremes, number_rows
 
 KEY_COLUMNS: Final = ("provider", "model", "service_tier", "region", "account", "commitment")
 MICROS_PER_MINUTE: Final = 60_000_000
 MICROS_PER_DAY: Final = 86_400_000_000
 NO_RATES: Final = UnitRates({}, 1, 1)
+NEVER: Final = 2**63 - 1
+ONE_STEP: Final = pl.lit(1, dtype=pl.UInt32)
+NO_STEP: Final = pl.lit(0, dtype=pl.UInt32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +79,24 @@ class _Level:
     first: list[int] = field(default_factory=list)
     steps: list[list[int]] = field(default_factory=list)
 
-    def reached(self, row: str, value: pl.Expr) -> pl.Expr:
-        """Give the place that each event's row and value lead to."""
-        place = gather(pl.Series(self.first, dtype=pl.UInt32), row)
-        for number in range(max(map(len, self.steps))):
-            bounds = [steps[number] if number < len(steps) else None for steps in self.steps]
-            is_reached = value >= gather(pl.Series(bounds, dtype=pl.Int64), row)
-            place += is_reached.fill_null(value=False).cast(pl.UInt32)
+    def reached(self, row: str, value: str, extremes: tuple[int, int]) -> pl.Expr:
+        """Give the place that each event's row and value lead to, by the names of their columns.
+
+        ``extremes`` are the least and the largest value.
+        """
+        least, most = extremes
+        # Steps that every value has passed or that none reaches need no look at each value.
+        passed = [bisect_right(steps, least) for steps in self.steps]
+        ahead = [
+            steps[count : bisect_right(steps, most)]
+            for steps, count in zip(self.steps, passed, strict=True)
+        ]
+        first = pl.Series(map(add, self.first, passed), dtype=pl.UInt32)
+        place = gather(first, row)
+        for number in range(max(map(len, ahead))):
+            bounds = [steps[number] if number < len(steps) else NEVER for steps in ahead]
+            is_reached = pl.col(value) >= gather(pl.Series(bounds, dtype=pl.Int64), row)
+            place += pl.when(is_reached).then(ONE_STEP).otherwise(NO_STEP)
         return place
 
 
@@ -120,125 +136,123 @@ class _Layout:
         currency = cell.match.currency if cell.match else self.currency
         return None if currency == self.currency else currency
 
-    def add_converted(self, pairs: Iterable[tuple[int, date]], price_list: PriceList) -> None:
-        """Append, for each foreign cell and day of a quote, the cell that the quote makes of it."""
-        for number, day in pairs:
-            cell = self.cells[number]
-            if cell.match is not None:
-                midnight = datetime.combine(day, time(), tzinfo=UTC)
-                match = price_list.in_ledger_currency(cell.match, midnight)
-                self.cells.append(self._cell(match, cell.commitment))
+    def ladder_at(self, spell: int, minute: int | None) -> int:
+        """Give the ladder that is in force at a minute since 1970, the first without a minute."""
+        first = self.first_ladder[spell]
+        if minute is None:
+            return first
+        return first + self.spells[spell].ladder_number(from_micros(minute * MICROS_PER_MINUTE))
+
+    def cell_on(self, number: int, quoted_on: date | None, price_list: PriceList) -> int:
+        """Give the cell that a day's quote makes of the one of that number; itself without one."""
+        cell = self.cells[number]
+        if quoted_on is None or cell.match is None:
+            return number
+        midnight = datetime.combine(quoted_on, time(), tzinfo=UTC)
+        match = price_list.in_ledger_currency(cell.match, midnight)
+        self.cells.append(self._cell(match, cell.commitment))
+        return len(self.cells) - 1
 
     def _cell(self, match: PriceMatch, commitment: str | None) -> Cell:
         is_rated = match.currency == self.currency
         return Cell(match, None if is_rated else CURRENCY_PREFIX + match.currency, commitment)
 
 
-def place_events(frame: pl.DataFrame, price_list: PriceList) -> tuple[pl.DataFrame, list[Cell]]:
-    """Give the units of each event with the number of its ``cell`` (UInt32), and the cells.
-
-    The frame's order is kept.
-    """
-    keyed, layout = _with_keys(frame, price_list)
-    placed = _with_conversions(_with_cells(keyed, layout), layout, price_list)
-    return placed, layout.cells
-
-
-def _with_keys(frame: pl.DataFrame, price_list: PriceList) -> tuple[pl.DataFrame, _Layout]:
-    """Give what rating needs, with ``key`` (UInt32), and the layout of the keys' schedules."""
-    units = [unit for unit in UNITS if unit in frame.columns]
-    frame = _with_contract_accounts(frame, price_list)
-    names = [name for name in KEY_COLUMNS if name in frame.columns and not _is_blank(frame[name])]
-    needed = frame.select(
-        *(pl.col(name).cast(pl.String).fill_null("") for name in names),
+def place_events(events: pl.DataFrame, price_list: PriceList) -> tuple[pl.Series, list[Cell]]:
+    """Give the number of each event's ``cell`` (UInt32), in their order, and the cells."""
+    keys, layout = _number_keys(events, price_list)
+    size = pl.col("input_tokens") if "input_tokens" in events.columns else pl.lit(0)
+    keyed = events.select(
+        keys.alias("key"),
         pl.col("occurred_at").dt.timestamp("us").alias("micros"),
-        *(pl.col(unit).cast(pl.Int64) for unit in units),
+        size.cast(pl.Int64).fill_null(0).alias("size"),
     )
-    keys = needed.select(names).unique().with_row_index("key")
+    extremes = find_extremes(keyed.select("micros", "size"))
+    spell = layout.spell_of_key.reached("key", "micros", extremes["micros"])
+    laddered = _with_ladders(keyed.lazy().with_columns(spell=spell), layout)
+    cell = layout.cell_of_ladder.reached("ladder", "size", extremes["size"])
+    placed = _with_conversions(laddered.with_columns(cell=cell), layout, price_list)
+    return placed.select("cell").collect().to_series().rechunk(), layout.cells
+
+
+def _number_keys(events: pl.DataFrame, price_list: PriceList) -> tuple[pl.Series, _Layout]:
+    """Give the number of each event's key (UInt32) and the layout of the keys' schedules."""
+    named = _with_contract_accounts(events, price_list)
+    texts = [name for name in KEY_COLUMNS if name in named.columns and not _is_blank(named[name])]
+    numbers, keys = pl.zeros(events.height, dtype=pl.UInt32, eager=True), [dict[str, str]()]
+    if texts:
+        numbers, distinct = number_rows(named.select(texts))
+        keys = distinct.cast(pl.String).rows(named=True)
     layout = _Layout(price_list.currency)
-    for row in keys.iter_rows(named=True):
+    for key in keys:
         schedule = price_list.schedule(
-            row.get("provider", ""),
-            row.get("model", ""),
-            row.get("service_tier"),
-            row.get("region"),
-            row.get("account"),
+            key.get("provider") or "",
+            key.get("model") or "",
+            key.get("service_tier"),
+            key.get("region"),
+            key.get("account"),
         )
-        layout.add_schedule(schedule, row.get("commitment") or None)
-    keyed = needed.join(keys, on=names, how="left", maintain_order="left")
-    return keyed.drop(names), layout
+        layout.add_schedule(schedule, key.get("commitment") or None)
+    return numbers, layout
 
 
-def _with_contract_accounts(frame: pl.DataFrame, price_list: PriceList) -> pl.DataFrame:
-    """Give the frame with only those accounts that contracts name: others change no price."""
-    if "account" not in frame.columns:
-        return frame
+def _with_contract_accounts(events: pl.DataFrame, price_list: PriceList) -> pl.DataFrame:
+    """Give the events with only those accounts that contracts name: others change no price."""
+    if "account" not in events.columns:
+        return events
     account = pl.col("account").cast(pl.String)
-    named = account.is_in(sorted(price_list.contract_accounts))
-    return frame.with_columns(account=pl.when(named).then(account))
+    is_named = account.is_in(sorted(price_list.contract_accounts))
+    return events.with_columns(account=pl.when(is_named).then(account))
 
 
 def _is_blank(column: pl.Series) -> bool:
     return column.null_count() == column.len()
 
 
-def _with_cells(keyed: pl.DataFrame, layout: _Layout) -> pl.DataFrame:
-    """Give the frame with ``cell`` (UInt32): which price applies to each event."""
-    spelled = keyed.with_columns(spell=layout.spell_of_key.reached("key", pl.col("micros")))
-    laddered = _with_ladders(spelled, layout)
-    total_input = (
-        pl.col("input_tokens").fill_null(0) if "input_tokens" in keyed.columns else pl.lit(0)
-    )
-    return laddered.with_columns(cell=layout.cell_of_ladder.reached("ladder", total_input))
-
-
-def _with_ladders(spelled: pl.DataFrame, layout: _Layout) -> pl.DataFrame:
-    first = gather(pl.Series(layout.first_ladder, dtype=pl.UInt32), "spell")
-    clocked = [number for number, spell in enumerate(layout.spells) if spell.clocks]
-    if not clocked:
-        return spelled.with_columns(ladder=first)
+def _with_ladders(spelled: pl.LazyFrame, layout: _Layout) -> pl.LazyFrame:
+    """Give the frame with ``ladder`` (UInt32): which daily hours each event falls in."""
+    is_clocked = [bool(spell.clocks) for spell in layout.spells]
+    if not any(is_clocked):
+        # Every spell has one ladder then, so both are counted alike.
+        return spelled.with_columns(ladder="spell")
     # Daily hours change on whole minutes, so each distinct minute is asked about once.
-    minute = pl.col("micros") // MICROS_PER_MINUTE
-    timed = spelled.with_columns(minute=pl.when(pl.col("spell").is_in(clocked)).then(minute))
-    minutes = timed.select("spell", "minute").drop_nulls().unique()
-    numbers = [
-        layout.spells[spell].ladder_number(from_micros(minute * MICROS_PER_MINUTE))
-        for spell, minute in minutes.iter_rows()
-    ]
-    offsets = minutes.with_columns(offset=pl.Series(numbers, dtype=pl.UInt32))
-    joined = timed.join(offsets, on=["spell", "minute"], how="left", maintain_order="left")
-    return joined.with_columns(ladder=first + pl.col("offset").fill_null(0))
+    minute = pl.when(holds(is_clocked, "spell")).then(pl.col("micros") // MICROS_PER_MINUTE)
+    frame = spelled.collect()
+    numbers, minutes = number_rows(frame.select("spell", minute=minute))
+    ladders = [layout.ladder_at(spell, minute) for spell, minute in minutes.iter_rows()]
+    return frame.lazy().with_columns(ladder=pl.Series(ladders, dtype=pl.UInt32).gather(numbers))
 
 
-def _with_conversions(placed: pl.DataFrame, layout: _Layout, price_list: PriceList) -> pl.DataFrame:
+def _with_conversions(
+    laddered: pl.LazyFrame, layout: _Layout, price_list: PriceList
+) -> pl.LazyFrame:
     """Give the frame with a cell of its own for each quote that converts a foreign price."""
     foreign = [layout.foreign_currency(cell) for cell in layout.cells]
     if not any(foreign):
-        return placed
+        return laddered
+    placed = laddered.collect()
     # A quote holds for whole UTC days, so each distinct day is asked about once.
-    dated = placed.with_columns(
-        currency=gather(pl.Series(foreign, dtype=pl.String), "cell"),
-        day=pl.col("micros") // MICROS_PER_DAY,
-    )
-    days = dated.select("currency", "day").drop_nulls().unique()
+    currency = gather(pl.Series(foreign, dtype=pl.Categorical), "cell")
+    day = pl.when(currency.is_not_null()).then(pl.col("micros") // MICROS_PER_DAY)
+    numbers, days = number_rows(placed.select(currency=currency, day=day))
     quoted_on = [
-        price_list.quoted_on(currency, from_micros(day * MICROS_PER_DAY))
+        price_list.quoted_on(currency, from_micros(day * MICROS_PER_DAY)) if currency else None
         for currency, day in days.iter_rows()
     ]
-    quoted = dated.join(
-        days.with_columns(quoted_on=pl.Series(quoted_on, dtype=pl.Date)),
-        on=["currency", "day"],
-        how="left",
-        maintain_order="left",
-    )
-    pairs = quoted.select("cell", "quoted_on").drop_nulls().unique()
-    first = len(layout.cells)
-    layout.add_converted(pairs.iter_rows(), price_list)
-    places = pairs.with_columns(converted=pl.int_range(first, first + pl.len(), dtype=pl.UInt32))
-    joined = quoted.join(places, on=["cell", "quoted_on"], how="left", maintain_order="left")
-    return joined.with_columns(cell=pl.coalesce("converted", "cell"))
+    quotes = pl.Series("quoted_on", quoted_on, dtype=pl.Date).gather(numbers)
+    numbers, pairs = number_rows(placed.select("cell", quotes))
+    cells = [layout.cell_on(number, day, price_list) for number, day in pairs.iter_rows()]
+    return placed.lazy().with_columns(cell=pl.Series(cells, dtype=pl.UInt32).gather(numbers))
 
 
 def gather(values: pl.Series, places: str) -> pl.Expr:
     """Give the value at the place that each event's column holds."""
     return pl.lit(values).gather(pl.col(places))
+
+
+def holds(values: Sequence[bool], places: str) -> pl.Expr:
+    """Tell whether the value at the place that each event's column holds is true."""
+    if len(set(values)) == 1:
+        return pl.lit(values[0])
+    # A byte a row is gathered in half the time of a bit.
+    return gather(pl.Series(values).cast(pl.UInt8), places) == 1

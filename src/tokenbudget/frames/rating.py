@@ -2,13 +2,16 @@
 
 It owns the arithmetic on columns. It refuses to decide anything about prices: which row applies,
 what it flags and what its rates are comes from the domain's schedules (``price_cells.py``).
+Whatever is the same for many events is found out once for each distinct case and then gathered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import reduce
-from operator import add
+from math import lcm
+from operator import add, mul
 from typing import Final
 
 import polars as pl
@@ -26,7 +29,8 @@ from tokenbudget.domain.rating import (
 )
 from tokenbudget.domain.schedules import UnitRates
 from tokenbudget.domain.usage import UNITS, Basis
-from tokenbudget.frames.price_cells import NO_RATES, Cell, gather, place_events
+from tokenbudget.frames.numbering import each_row, find_extremes, number_rows
+from tokenbudget.frames.price_cells import NO_RATES, Cell, gather, holds, place_events
 
 REQUIRED_COLUMNS: Final = ("provider", "model", "occurred_at")
 CHARGE_COLUMNS: Final[dict[str, pl.DataType]] = {
@@ -50,15 +54,59 @@ FAULTS: Final = (
 """What can be said about one usage; its place is its bit in the column of faults."""
 FAULT_BITS: Final = {fault: 1 << place for place, fault in enumerate(FAULTS)}
 HARMLESS_FAULTS: Final = FAULT_BITS[INPUT_TOKENS_ABSENT]
-CELL_SHIFT: Final = 1 << len(FAULTS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a charge says besides its amounts, by the names of its columns."""
+
+    price_ref: str | None
+    price_digest: str | None
+    is_priced: bool
+    basis: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tariff:
+    """What units cost in each cell: the sum of quantity x rate, over the divisor, is in nanos.
+
+    Rates are those of quantities as they are told: that of a part is what it adds to its total.
+    ``exact`` is the type that holds everything on the way.
+    """
+
+    rates: Mapping[str, Sequence[int]]
+    divisors: Sequence[int]
+    exact: type[pl.DataType]
+
+    def picos(self) -> pl.Expr:
+        """Give the exact sum."""
+        products = [
+            pl.col(unit).fill_null(0).cast(self.exact) * _per_cell(rates, self.exact)
+            for unit, rates in self.rates.items()
+        ]
+        return reduce(add, products) if products else pl.lit(0, dtype=self.exact)
+
+    def nanos(self, picos: pl.Expr) -> pl.Expr:
+        """Give the sum divided, rounded half to even."""
+        divisor = _per_cell(self.divisors, self.exact)
+        # Divisors are even: a half rounds down after an even quotient and up after an odd one.
+        below_half = _per_cell([divisor // 2 - 1 for divisor in self.divisors], self.exact)
+        is_odd = (picos // divisor) & 1
+        return ((picos + below_half + is_odd) // divisor).cast(pl.Int64)
+
+    def bound(self, largest: Mapping[str, int]) -> int:
+        """Give what nothing on the way exceeds, by the largest quantity of each unit."""
+        sums = (largest[unit] * max(map(abs, rates)) for unit, rates in self.rates.items())
+        return sum(sums) + max(self.divisors)
 
 
 def rate_frame(events: pl.DataFrame | pl.LazyFrame, price_list: PriceList) -> pl.DataFrame:
     """Give the events, in their order, with the columns of their charges appended.
 
-    Needs ``provider``, ``model`` (String) and ``occurred_at`` (Datetime in UTC). Optional are
-    ``service_tier``, ``region``, ``account``, ``commitment`` (String) and an integer column for
-    each unit, where null is absent.
+    Needs ``provider``, ``model`` and ``occurred_at`` (Datetime in UTC). Optional are
+    ``service_tier``, ``region``, ``account``, ``commitment`` and an integer column for each unit,
+    where null is absent. Texts are String, Categorical or Enum; the last two are faster.
     CHARGE_COLUMNS are appended; amounts that are null are unpriced.
     Raises ValueError for a missing column and for times that are not in UTC.
     """
@@ -66,10 +114,14 @@ def rate_frame(events: pl.DataFrame | pl.LazyFrame, price_list: PriceList) -> pl
     _require_columns(frame)
     if frame.is_empty():
         return frame.with_columns(**_empty_charges())
-    placed, cells = place_events(frame, price_list)
-    classes, working = _with_classes(placed)
-    charged = _with_charges(working, classes, cells)
-    return frame.hstack(charged.select(CHARGE_COLUMNS.keys()))
+    cell, cells = place_events(frame, price_list)
+    reported = [unit for unit in UNITS if unit in frame.columns]
+    told = frame.select(*(pl.col(unit).cast(pl.Int64) for unit in reported), cell.alias("cell"))
+    extremes = _find_told(told.select(reported))
+    outcome, outcomes = _number_outcomes(told, extremes, cells)
+    numbered = told.with_columns(outcome.alias("outcome"))
+    largest = {unit: most for unit, (_, most) in extremes.items() if most > 0}
+    return frame.hstack(_charges(numbered, largest, outcomes, cells))
 
 
 def _require_columns(frame: pl.DataFrame) -> None:
@@ -81,39 +133,53 @@ def _require_columns(frame: pl.DataFrame) -> None:
         raise ValueError(f"occurred_at must be Datetime in UTC and is {dtype}")
 
 
+def _find_told(told: pl.DataFrame) -> dict[str, tuple[int, int]]:
+    """Give the least and the largest quantity of each unit that any event has something of."""
+    extremes = find_extremes(told) if told.width else {}
+    return {unit: (least, most) for unit, (least, most) in extremes.items() if least or most}
+
+
 def _empty_charges() -> dict[str, pl.Series]:
     return {name: pl.Series(name, [], dtype=dtype) for name, dtype in CHARGE_COLUMNS.items()}
 
 
-def _with_classes(placed: pl.DataFrame) -> tuple[list[str], pl.DataFrame]:
-    """Give the units with anything in them and the frame with its units as disjoint classes.
+def _number_outcomes(
+    told: pl.DataFrame, extremes: Mapping[str, tuple[int, int]], cells: Sequence[Cell]
+) -> tuple[pl.Series, list[_Outcome]]:
+    """Give the number of each event's outcome, and the outcomes; the first are those of cells."""
+    outcomes = [_outcome(cell, 0) for cell in cells]
+    reported = [unit for unit in UNITS if unit in told.columns]
+    terms = _terms(extremes)
+    classes = {unit: reduce(add, parts) for unit, parts in terms.items()}
+    # A class of one quantity has something in it, or too little, only where that is told anywhere.
+    is_mixed = {unit: len(parts) > 1 or unit not in extremes for unit, parts in terms.items()}
+    used = {unit for unit in classes if is_mixed[unit] or extremes[unit][1] > 0}
+    negative = [unit for unit in classes if is_mixed[unit] or extremes[unit][0] < 0]
+    lacking = [_lacking(cell, used) for cell in cells]
+    doubts = [pl.lit(False), *(classes[unit] < 0 for unit in negative)]
+    doubts.append(holds(list(map(bool, lacking)), "cell"))
+    if "input_tokens" not in reported or told["input_tokens"].null_count():
+        doubts += [_is_unknown(reported), _lacks_input(reported)]
+    doubtful = each_row(told, pl.any_horizontal(doubts)).arg_true()
+    if doubtful.is_empty():
+        return told["cell"], outcomes
+    fault = _fault(reported, classes, _missing_rates(classes, lacking))
+    numbers, distinct = number_rows(told[doubtful].select("cell", fault=fault))
+    outcomes.extend(_outcome(cells[cell], fault) for cell, fault in distinct.iter_rows())
+    return told["cell"].scatter(doubtful, numbers + len(cells)), outcomes
 
-    Also adds ``fault`` (UInt32): the bits of FAULTS that can be told without rates.
-    """
-    reported = [unit for unit in UNITS if unit in placed.columns]
-    terms: dict[str, list[pl.Expr]] = {unit: [pl.col(unit).fill_null(0)] for unit in reported}
-    for part in reported:
+
+def _terms(units: Iterable[str]) -> dict[str, list[pl.Expr]]:
+    """Give what adds up to each class that anything is told of, every token in one class only."""
+    terms = {unit: [pl.col(unit).fill_null(0)] for unit in units}
+    for part in units:
         for total, sign in OVERLAPS.get(part, ()):
             terms.setdefault(total, []).append(sign * pl.col(part).fill_null(0))
-    is_unknown = pl.all_horizontal([pl.col(unit).is_null() for unit in reported] or [pl.lit(True)])
-    classes = {unit: reduce(add, parts) for unit, parts in terms.items()}
-    is_negative = pl.any_horizontal([pl.lit(False), *(value < 0 for value in classes.values())])
-    fault = (
-        pl.when(is_unknown)
-        .then(FAULT_BITS[USAGE_UNKNOWN])
-        .when(is_negative)
-        .then(FAULT_BITS[USAGE_INCONSISTENT])
-        .when(_lacks_input(reported))
-        .then(FAULT_BITS[INPUT_TOKENS_ABSENT])
-        .otherwise(0)
-    )
-    working = placed.with_columns(fault=fault.cast(pl.Int64), **classes)
-    largest = _largest_quantities(working, list(classes))
-    return [unit for unit, quantity in largest.items() if quantity > 0], working
+    return terms
 
 
-def _largest_quantities(frame: pl.DataFrame, units: Sequence[str]) -> dict[str, int]:
-    return frame.select(pl.col(unit).max() for unit in units).row(0, named=True) if units else {}
+def _is_unknown(reported: Sequence[str]) -> pl.Expr:
+    return pl.all_horizontal([pl.col(unit).is_null() for unit in reported] or [pl.lit(True)])
 
 
 def _lacks_input(reported: Sequence[str]) -> pl.Expr:
@@ -125,112 +191,135 @@ def _lacks_input(reported: Sequence[str]) -> pl.Expr:
     )
 
 
-def _with_charges(
-    working: pl.DataFrame, classes: Sequence[str], cells: Sequence[Cell]
-) -> pl.DataFrame:
-    published = [cell.published for cell in cells]
-    contracted = [cell.contracted for cell in cells]
-    missing = _missing_rates(classes, published)
-    is_sound = pl.col("fault").is_in((0, HARMLESS_FAULTS))
-    faulted = working.with_columns(
-        fault=pl.when(is_sound & (missing > 0)).then(missing).otherwise(pl.col("fault"))
-    )
-    coded = faulted.with_columns(code=pl.col("cell").cast(pl.Int64) * CELL_SHIFT + pl.col("fault"))
-    outcomes = _outcomes(coded["code"].unique(), cells)
-    joined = coded.join(outcomes, on="code", how="left", maintain_order="left")
-    rated = _with_nanos(joined, "list_nanos", classes, published)
-    if contracted == published:
-        rated = rated.with_columns(contracted_nanos="list_nanos")
-    else:
-        rated = _with_nanos(rated, "contracted_nanos", classes, contracted)
-    return rated.with_columns(effective_nanos=_effective_nanos(cells))
+def _lacking(cell: Cell, used: Set[str]) -> Set[str]:
+    """Give the units whose use cannot be priced for want of a rate."""
+    sheet = cell.published
+    return set() if sheet is NO_RATES else used - sheet.rates.keys() - FREE_WITHOUT_RATE
 
 
-def _missing_rates(classes: Sequence[str], published: Sequence[UnitRates]) -> pl.Expr:
+def _missing_rates(classes: Mapping[str, pl.Expr], lacking: Sequence[Set[str]]) -> pl.Expr:
     """Give the bits of the faults of units that were used and have no rate."""
     faults = [pl.lit(0, dtype=pl.Int64)]
-    for unit in classes:
-        rates = _cell_rates(unit, published)
-        if rates.null_count() and unit not in FREE_WITHOUT_RATE:
-            is_unrated = (pl.col(unit) > 0) & gather(rates, "cell").is_null()
-            bit = FAULT_BITS[UNRATED_PREFIX + unit]
-            faults.append(pl.when(is_unrated).then(bit).otherwise(0))
+    for unit in sorted(set().union(*lacking)):
+        is_unrated = (classes[unit] > 0) & holds([unit in units for units in lacking], "cell")
+        bit = FAULT_BITS[UNRATED_PREFIX + unit]
+        faults.append(pl.when(is_unrated).then(bit).otherwise(0))
     return reduce(add, faults)
 
 
-def _cell_rates(unit: str, sheets: Sequence[UnitRates]) -> pl.Series:
-    found = [0 if sheet is NO_RATES else sheet.rates.get(unit) for sheet in sheets]
-    return pl.Series(found, dtype=pl.Int64)
+def _fault(reported: Sequence[str], classes: Mapping[str, pl.Expr], missing: pl.Expr) -> pl.Expr:
+    """Give the bits of FAULTS (Int64); those of missing rates only where nothing else is wrong."""
+    is_negative = pl.any_horizontal([pl.lit(False), *(value < 0 for value in classes.values())])
+    return (
+        pl.when(_is_unknown(reported))
+        .then(FAULT_BITS[USAGE_UNKNOWN])
+        .when(is_negative)
+        .then(FAULT_BITS[USAGE_INCONSISTENT])
+        .when(missing > 0)
+        .then(missing)
+        .when(_lacks_input(reported))
+        .then(FAULT_BITS[INPUT_TOKENS_ABSENT])
+        .otherwise(0)
+        .cast(pl.Int64)
+    )
 
 
-def _effective_nanos(cells: Sequence[Cell]) -> pl.Expr:
-    covered = [cell.commitment is not None for cell in cells]
-    contracted = pl.col("contracted_nanos")
-    if not any(covered):
-        return contracted
-    is_covered = gather(pl.Series(covered), "cell") & contracted.is_not_null()
-    return pl.when(is_covered).then(0).otherwise(contracted)
+def _outcome(cell: Cell, fault: int) -> _Outcome:
+    is_priced = cell.blocked is None and fault in (0, HARMLESS_FAULTS)
+    faults = [name for name, bit in FAULT_BITS.items() if fault & bit] if fault else []
+    return _Outcome(
+        price_ref=cell.match.price.price_ref if cell.match else None,
+        price_digest=price_digest(cell.match, cell.commitment) if cell.match else None,
+        is_priced=is_priced,
+        basis=(Basis.RATED if is_priced else Basis.UNPRICED).value,
+        flags=cell.flags if cell.blocked else (*cell.flags, *faults),
+    )
+
+
+def _charges(
+    told: pl.DataFrame,
+    largest: Mapping[str, int],
+    outcomes: Sequence[_Outcome],
+    cells: Sequence[Cell],
+) -> pl.DataFrame:
+    """Give CHARGE_COLUMNS of usage with its ``cell`` and ``outcome``.
+
+    ``largest`` is the largest quantity of each unit that was used.
+    """
+    is_priced = holds([outcome.is_priced for outcome in outcomes], "outcome")
+    rated = _with_nanos(told.lazy(), largest, is_priced, cells)
+    effective = pl.col("contracted_nanos")
+    if any(cell.commitment is not None for cell in cells):
+        is_covered = holds([cell.commitment is not None for cell in cells], "cell")
+        is_free = is_covered & effective.is_not_null()
+        effective = pl.when(is_free).then(0).otherwise(effective)
+    return rated.select(
+        _said("price_ref", outcomes),
+        _said("price_digest", outcomes),
+        "list_nanos",
+        "contracted_nanos",
+        effective.alias("effective_nanos"),
+        _said("basis", outcomes),
+        _said("flags", outcomes),
+    ).collect()
+
+
+def _said(name: str, outcomes: Sequence[_Outcome]) -> pl.Expr:
+    """Give the column of what the outcomes say under that name."""
+    # Few of them differ, and one by one lists take long to turn into a column.
+    places: dict[object, int] = {}
+    numbers = [places.setdefault(getattr(said, name), len(places)) for said in outcomes]
+    values = [list(value) if isinstance(value, tuple) else value for value in places]
+    column = pl.Series(values, dtype=CHARGE_COLUMNS[name]).gather(numbers)
+    return gather(column, "outcome").alias(name)
 
 
 def _with_nanos(
-    frame: pl.DataFrame, name: str, classes: Sequence[str], sheets: Sequence[UnitRates]
-) -> pl.DataFrame:
-    """Give the frame with a column of nanos (Int64), null where the usage is unpriced.
+    told: pl.LazyFrame, largest: Mapping[str, int], is_priced: pl.Expr, cells: Sequence[Cell]
+) -> pl.LazyFrame:
+    """Give the frame with list and contracted nanos (Int64), null where the usage is unpriced."""
+    published = [cell.published for cell in cells]
+    contracted = [cell.contracted for cell in cells]
+    rated = _with_amount(told, "list_nanos", _tariff(largest, published), is_priced)
+    if contracted == published:
+        return rated.with_columns(contracted_nanos="list_nanos")
+    return _with_amount(rated, "contracted_nanos", _tariff(largest, contracted), is_priced)
 
-    They are rounded half to even from sums that are exact.
-    """
-    rates = {unit: _cell_rates(unit, sheets).fill_null(0) for unit in classes}
-    numerators = [sheet.numerator for sheet in sheets]
+
+def _with_amount(
+    told: pl.LazyFrame, name: str, tariff: _Tariff, is_priced: pl.Expr
+) -> pl.LazyFrame:
+    # The sum is a column of its own: the engine would else work it out again for each use.
+    picos = f"{name}_in_picos"
+    nanos = pl.when(is_priced).then(tariff.nanos(pl.col(picos)))
+    return told.with_columns(tariff.picos().alias(picos)).with_columns(nanos.alias(name))
+
+
+def _tariff(largest: Mapping[str, int], sheets: Sequence[UnitRates]) -> _Tariff:
+    """Give what all cells cost by their sheets, in the smallest type that is sure to hold it."""
+    rates = {
+        unit: [_net_rate(unit, sheet.rates) * sheet.numerator for sheet in sheets]
+        for unit in largest
+    }
     divisors = [PICOS_PER_NANO * sheet.denominator for sheet in sheets]
-    bound = _largest_sum(frame, rates) * max(numerators)
-    exact: type[pl.DataType] = pl.Int64 if 2 * max(bound, *divisors) < SAFE_INT64 else pl.Int128
-    products = [
-        pl.col(unit).cast(exact) * gather(series.cast(exact), "cell")
-        for unit, series in rates.items()
-    ]
-    picos = reduce(add, products, pl.lit(0, dtype=exact)) * _per_cell(numerators, exact)
-    # Each step is a column of its own: the engine would else work the sum out again for each use.
-    summed = frame.with_columns(picos=picos, divisor=_per_cell(divisors, exact))
-    quotient = pl.col("picos") // pl.col("divisor")
-    doubled = (pl.col("picos") - pl.col("quotient") * pl.col("divisor")) * 2
-    is_tie, is_odd = pl.col("doubled") == pl.col("divisor"), pl.col("quotient") % 2 == 1
-    is_up = (pl.col("doubled") > pl.col("divisor")) | (is_tie & is_odd)
-    divided = summed.with_columns(quotient=quotient).with_columns(doubled=doubled)
-    nanos = pl.when(pl.col("is_priced")).then((pl.col("quotient") + is_up).cast(pl.Int64))
-    return divided.with_columns(nanos.alias(name))
+    # One divisor for all is faster, where it does not make the figures too large.
+    common = lcm(*set(divisors))
+    if common < SAFE_INT64:
+        scales = [common // divisor for divisor in divisors]
+        scaled = {unit: list(map(mul, row, scales)) for unit, row in rates.items()}
+        alike = _Tariff(scaled, [common] * len(sheets), pl.Int64)
+        if alike.bound(largest) < SAFE_INT64:
+            return alike
+    own = _Tariff(rates, divisors, pl.Int64)
+    return own if own.bound(largest) < SAFE_INT64 else replace(own, exact=pl.Int128)
 
 
-def _largest_sum(frame: pl.DataFrame, rates: dict[str, pl.Series]) -> int:
-    """Give a figure that no sum of quantities times rates exceeds."""
-    largest = _largest_quantities(frame, list(rates))
-    return sum(largest[unit] * max(cell_rates) for unit, cell_rates in rates.items())
+def _net_rate(unit: str, rates: Mapping[str, int]) -> int:
+    parts = (sign * rates.get(total, 0) for total, sign in OVERLAPS.get(unit, ()))
+    return rates.get(unit, 0) + sum(parts)
 
 
 def _per_cell(values: Sequence[int], dtype: type[pl.DataType]) -> pl.Expr:
     if len(set(values)) == 1:
         return pl.lit(values[0], dtype=dtype)
     return gather(pl.Series(values, dtype=dtype), "cell")
-
-
-def _outcomes(codes: pl.Series, cells: Sequence[Cell]) -> pl.DataFrame:
-    """Give, for each code of cell and fault, what the charge says besides its amount."""
-    rows = [_outcome(cells[code // CELL_SHIFT], code % CELL_SHIFT) for code in codes]
-    return pl.DataFrame(
-        {
-            "code": codes,
-            "price_ref": pl.Series([row[0] for row in rows], dtype=pl.String),
-            "price_digest": pl.Series([row[1] for row in rows], dtype=pl.String),
-            "is_priced": pl.Series([row[2] for row in rows], dtype=pl.Boolean),
-            "basis": pl.Series([row[3] for row in rows], dtype=pl.String),
-            "flags": pl.Series([list(row[4]) for row in rows], dtype=pl.List(pl.String)),
-        }
-    )
-
-
-def _outcome(cell: Cell, fault: int) -> tuple[str | None, str | None, bool, str, tuple[str, ...]]:
-    price_ref = cell.match.price.price_ref if cell.match else None
-    digest = price_digest(cell.match, cell.commitment) if cell.match else None
-    is_priced = cell.blocked is None and fault in (0, HARMLESS_FAULTS)
-    basis = Basis.RATED if is_priced else Basis.UNPRICED
-    faults = [name for name, bit in FAULT_BITS.items() if fault & bit and cell.blocked is None]
-    return price_ref, digest, is_priced, basis.value, (*cell.flags, *faults)

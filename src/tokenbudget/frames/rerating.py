@@ -5,7 +5,10 @@ row a usage whose charge changes: what stands (``old_…``), what the price list
 the quantities, and the period the difference posts to.
 
 A usage's charges are numbered: 0 is its first one, 1 is kept for taking back an earlier revision,
-and every re-rating takes the next two, the taking back of what stood and the new charge.
+and every re-rating takes the next two, the taking back of what stood and the new charge. So does
+whatever else moves or replaces a charge (``services/retagging.py``). ``dimension_set_id`` is where
+the charge counts, ``charge_set_id`` what the charge itself says of that: NULL is where its usage
+was placed first.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ CANDIDATE_SCHEMA: Final[dict[str, pl.DataType]] = {
     "usage_id": pl.Int64(),
     "occurred_micros": pl.Int64(),
     "dimension_set_id": pl.Int64(),
+    "charge_set_id": pl.Int64(),
     "usage_flags": pl.String(),
     "sequence": pl.Int64(),
     "old_basis": pl.String(),
@@ -187,6 +191,7 @@ def charge_pairs(
         price_row_id="old_price_row_id",
         price_list_id="old_price_list_id",
         reverses_usage_id="usage_id",
+        dimension_set_id="charge_set_id",
         flags=pl.lit(None, dtype=pl.String),
     )
     charged = moves.select(
@@ -198,6 +203,7 @@ def charge_pairs(
         price_row_id=_row_ids(new_row_ids),
         price_list_id=pl.lit(price_list_id, dtype=pl.Int64),
         reverses_usage_id=pl.lit(None, dtype=pl.Int64),
+        dimension_set_id="charge_set_id",
         flags="new_flags",
     )
     pairs = pl.concat([taken_back, charged]).with_columns(rerate_id=pl.lit(rerate_id))

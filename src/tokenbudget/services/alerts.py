@@ -48,6 +48,7 @@ def list_alerts(database: Database, *, limit: int) -> list[AlertRow]:
 
 def _alert_row(crossing: Crossing, threshold: int, now: datetime) -> dict[str, Any]:
     budget, counter = crossing.budget, crossing.counter
+    span = crossing.span
     return {
         "id": new_id(now),
         "budget_id": budget.id,
@@ -56,8 +57,8 @@ def _alert_row(crossing: Crossing, threshold: int, now: datetime) -> dict[str, A
         "threshold": format_threshold(threshold),
         "kind": budget.threshold_on.value,
         "split_key": counter.split_key,
-        "window_start": counter.period.start,
-        "window_end": counter.period.end,
+        "window_start": span.start,
+        "window_end": span.end,
         "unit": budget.unit.value,
         "measured": counter.measured(budget.threshold_on),
         "limit_quantity": budget.limit,
@@ -84,8 +85,8 @@ def _message_row(
         "measured": format_quantity(measured, budget.unit),
         "limit": format_quantity(budget.limit, budget.unit),
         "share": format_threshold(measured * BASIS_POINTS // max(1, budget.limit)),
-        "window_start": format_instant(counter.period.start),
-        "window_end": format_instant(counter.period.end),
+        "window_start": format_instant(crossing.span.start),
+        "window_end": format_instant(crossing.span.end),
         "raised_at": format_instant(now),
     }
     return {

@@ -6,7 +6,7 @@ Apply them as new versions, show how they stand, and forecast where they will en
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -20,14 +20,16 @@ from tokenbudget.domain.budgets import (
     Budget,
     BudgetIndex,
     BudgetStanding,
+    BudgetWindow,
     Unit,
     forecast_at_end,
 )
 from tokenbudget.domain.errors import Conflict, InvalidInput, NotFound
-from tokenbudget.domain.periods import Period, windows_between
+from tokenbudget.domain.periods import Period
 from tokenbudget.domain.rollups import MEASURES, RollupSum, cover
-from tokenbudget.formats.budgets import BudgetDraft, describe_budget
+from tokenbudget.formats.budgets import BudgetDraft, Plan, describe_budget
 from tokenbudget.services.counting import key_text, split_values_of
+from tokenbudget.services.owners import OwnersApplied, write_entries
 from tokenbudget.services.rulebook import budget_of, load_budgets
 from tokenbudget.store.budgets import (
     add_counters,
@@ -35,6 +37,7 @@ from tokenbudget.store.budgets import (
     list_budget_versions,
     list_counters,
     replace_forecasts,
+    sum_days,
 )
 from tokenbudget.store.db import Database, insert_rows
 from tokenbudget.store.rollups import find_dimension_sets, sum_rollups
@@ -62,13 +65,29 @@ def apply_budgets(
 ) -> list[BudgetChange]:
     """Give what changes, having written a new version of each budget that differs, all or none.
 
-    Budgets that are not among the drafts stay as they are. Counters of a window under way start
-    from what the ledger already holds (baseline ``window``) or from zero (``creation``).
+    Budgets that are not among the drafts stay as they are. Counters of a window under way, or of
+    the days that a rolling one looks back on, start from what the ledger already holds (baseline
+    ``window``) or from zero (``creation``).
     """
     with database.transaction(is_kept=not dry_run) as session:
         change_rules(session)
         known = {budget.id: budget for budget in load_budgets(session)}
         return [_apply_one(session, draft, known.get(draft.id), now) for draft in drafts]
+
+
+def apply_plan(
+    database: Database, plan: Plan, *, now: datetime, dry_run: bool = False
+) -> tuple[OwnersApplied, list[BudgetChange]]:
+    """Give what becomes of the owners and the budgets of a plan, all of both applied, or none.
+
+    What the plan does not name stays as it is. Raises InvalidInput naming the entry and the rule.
+    """
+    with database.transaction(is_kept=not dry_run) as session:
+        change_rules(session)
+        owners = write_entries(session, plan.owners, now=now)
+        known = {budget.id: budget for budget in load_budgets(session)}
+        changes = [_apply_one(session, draft, known.get(draft.id), now) for draft in plan.budgets]
+    return owners, changes
 
 
 def create_budget(database: Database, draft: BudgetDraft, *, now: datetime) -> BudgetChange:
@@ -109,18 +128,24 @@ def list_standings(
 ) -> list[BudgetStanding]:
     """Give how the current window of every budget stands, a standing a counter.
 
-    A budget without a split that nothing has counted in yet stands at zero.
+    A budget without a split that nothing has counted in yet stands at zero. A window that rolls
+    stands at the sum of its days, with no forecast since it never ends.
     """
     with database.reading() as session:
         budgets = [budget for budget in load_budgets(session) if budget_id in (None, budget.id)]
         counters = list_counters(session, now)
-        return _standings(budgets, counters, now)
+        return _standings(session, budgets, counters, now)
 
 
 def refresh_forecasts(database: Database, *, now: datetime) -> int:
-    """Work out the forecast of every current counter and give how many there are."""
+    """Work out the forecast of every current counter and give how many there are.
+
+    Windows that roll have none, since they never end.
+    """
     with database.transaction() as session:
-        budgets = {budget.id: budget for budget in load_budgets(session)}
+        budgets = {
+            budget.id: budget for budget in load_budgets(session) if not budget.window.rolling_days
+        }
         counters = [
             counter
             for counter, _ in list_counters(session, now)
@@ -220,8 +245,7 @@ def _windows_under_way(budget: Budget, now: datetime) -> list[Period]:
     if budget.window.fixed is not None:
         windows = [budget.window.fixed]
     elif budget.window.calendar is not None:
-        span = Period(min(budget.valid_from, now), now + LATEST_USAGE)
-        calendar = windows_between(budget.window.calendar, span, budget.window.timezone)
+        calendar = _calendar_windows(budget.window, min(budget.valid_from, now), now + LATEST_USAGE)
         windows = list(islice(calendar, MAX_SEEDED_WINDOWS + 1))
     else:
         windows = []
@@ -231,6 +255,15 @@ def _windows_under_way(budget: Budget, now: datetime) -> list[Period]:
             f"{MAX_SEEDED_WINDOWS} windows"
         )
     return [window for window in windows if budget.counts_window(window)]
+
+
+def _calendar_windows(window: BudgetWindow, begin: datetime, end: datetime) -> Iterator[Period]:
+    """Give the windows from the first that the limit applies to at ``begin`` until ``end``."""
+    span = window.span_at(begin)
+    period = window.period_at(span.start) if span is not None else None
+    while period is not None and period.start < end:
+        yield period
+        period = window.period_at(period.end)
 
 
 def _spent_by_split(
@@ -257,10 +290,11 @@ def measured_by(unit: Unit, item: RollupSum) -> int:
 
 
 def _standing_now(session: Session, budget: Budget, now: datetime) -> tuple[BudgetStanding, ...]:
-    return tuple(_standings([budget], list_counters(session, now), now))
+    return tuple(_standings(session, [budget], list_counters(session, now), now))
 
 
 def _standings(
+    session: Session,
     budgets: Iterable[Budget],
     counters: Sequence[tuple[CounterRow, int | None]],
     now: datetime,
@@ -270,12 +304,37 @@ def _standings(
         by_budget[counter.budget_id, counter.counting_version].append((counter, forecast))
     standings: list[BudgetStanding] = []
     for budget in budgets:
+        if budget.window.rolling_days:
+            standings.extend(_rolling_standings(session, budget, now))
+            continue
         counted = by_budget.get((budget.id, budget.counting_version), [])
         standings.extend(_standing_of(budget, counter, forecast) for counter, forecast in counted)
         period = budget.period_counted_at(now)
         if not counted and not budget.split_by and period is not None:
             standings.append(BudgetStanding(budget, (), period, 0, 0, budget.limit, None))
     return standings
+
+
+def _rolling_standings(session: Session, budget: Budget, now: datetime) -> list[BudgetStanding]:
+    """Give how a budget whose window rolls stands, by the sums that checks decide on."""
+    span = budget.window.span_at(now)
+    if span is None or budget.period_counted_at(now) is None:
+        return []
+    sums = sum_days(session, budget.id, budget.counting_version, since=span.start)
+    if not sums and not budget.split_by:
+        sums = [(key_text(()), 0, 0)]
+    return [
+        BudgetStanding(
+            budget=budget,
+            split=split_values_of(split_key),
+            period=span,
+            settled=settled,
+            held=held,
+            headroom=budget.limit - settled - held,
+            forecast=None,
+        )
+        for split_key, settled, held in sums
+    ]
 
 
 def _standing_of(budget: Budget, counter: CounterRow, forecast: int | None) -> BudgetStanding:

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlmodel import Session
@@ -28,11 +28,13 @@ from tokenbudget.domain.costs import (
     CostTable,
 )
 from tokenbudget.domain.errors import InvalidInput
+from tokenbudget.domain.outcomes import OutcomeSum
 from tokenbudget.domain.owners import Owner, OwnerTree, change_instants, tree_at
 from tokenbudget.domain.periods import to_micros
 from tokenbudget.domain.rollups import RollupSum, cover
 from tokenbudget.formats.cursors import CursorPart, decode_cursor, encode_cursor
 from tokenbudget.store.db import Database
+from tokenbudget.store.outcomes import sum_outcomes
 from tokenbudget.store.owners import list_owner_history
 from tokenbudget.store.rollups import find_dimension_sets, sum_rollups
 
@@ -47,10 +49,11 @@ NUMBERS_IN_POSITION: Final = 3
 _known_sets: WeakKeyDictionary[Database, dict[int, DimensionSet]] = WeakKeyDictionary()
 
 Position = tuple[CursorPart, ...]
+SumT = TypeVar("SumT", RollupSum, OutcomeSum)
 
 
 def query_costs(database: Database, query: CostQuery) -> CostTable:
-    """Give one row a bucket and group that has usage, and the totals of all rows.
+    """Give one row a bucket and group that has usage or outcomes asked for, and all rows' totals.
 
     Rows come in the order asked for, then by start, effective cost (highest first) and group.
     Owners and cost centres are those in force when the usage happened, to the quarter-hour. Raises
@@ -59,8 +62,13 @@ def query_costs(database: Database, query: CostQuery) -> CostTable:
     with database.reading() as session:
         history = list_owner_history(session) if query.needs_owners else []
         pieces = cut_pieces(query, cuts=change_instants(history))
-        sums = _bounded(sum_rollups(session, cover(piece.period for piece in pieces)))
+        segments = cover(piece.period for piece in pieces)
+        sums = _bounded(sum_rollups(session, segments))
+        outcomes = (
+            _bounded(sum_outcomes(session, segments, query.outcomes)) if query.outcomes else []
+        )
         set_ids = {part.dimension_set_id for part in sums}
+        set_ids.update(outcome.dimension_set_id for outcome in outcomes)
         dimension_sets = _dimension_sets(database, session, set_ids)
     rows = fold(
         sums,
@@ -68,11 +76,12 @@ def query_costs(database: Database, query: CostQuery) -> CostTable:
         pieces=pieces,
         trees=_trees(history, pieces),
         dimension_sets=dimension_sets,
+        outcomes=outcomes,
     )
     return _page(rows, query)
 
 
-def _bounded(sums: Iterator[RollupSum]) -> list[RollupSum]:
+def _bounded(sums: Iterator[SumT]) -> list[SumT]:
     listed = list(islice(sums, MAX_SUMS + 1))
     if len(listed) > MAX_SUMS:
         raise InvalidInput(

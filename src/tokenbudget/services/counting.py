@@ -2,8 +2,25 @@
 
 Which are wanted, locked once in key order, moved in memory, written back.
 
-It owns the path from a budget match and an instant to a locked counter, and the thresholds crossed
-on the way. It refuses to decide anything.
+It owns the path from a budget match and an instant to a locked counter, what the other days of a
+window that rolls carry to it, and the thresholds crossed on the way. It refuses to decide anything.
+
+A window that rolls has a counter a day, and its limit applies to their sum. No two checks can both
+take the last of it, because every transaction that adds to a day of it also locks the counter of
+the day it takes for today, before it reads the sum of the others (one that only gives holds back
+makes room, which may be seen later):
+
+- checks grant only from today's counter, so two of the same day wait for each other, and the second
+  reads a sum that holds what the first granted;
+- two that read the clock on either side of midnight have different todays. In the first
+  ``HANDOVER`` of a day the day before is locked too, so these wait for each other as well. The
+  second reads what the first granted, since days after today are summed like those before. That
+  needs clocks that agree, and transactions that end, within ``HANDOVER``.
+
+So usage that is dated after today, as it may be by a clock ahead of ours, counts at once.
+
+The same locks make the measured figure exact before and after, so that every crossing of a
+threshold is seen by the one transaction that makes it.
 """
 
 from __future__ import annotations
@@ -21,6 +38,7 @@ from tokenbudget.domain.budgets import (
     FAR_FUTURE,
     Budget,
     BudgetMatch,
+    Carried,
     Counter,
     ThresholdOn,
     crossed_thresholds,
@@ -31,19 +49,26 @@ from tokenbudget.store.budgets import (
     add_counters,
     find_counter_ids,
     lock_counters,
+    sum_other_days,
     write_counters,
 )
 
 MAX_KEY_TEXTS: Final = 50_000
+HANDOVER: Final = timedelta(hours=1)
+"""How long after midnight some worker may still take the day before for today."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A counter that moved over thresholds of its budget, lowest first."""
+    """A counter that moved over thresholds of its budget, lowest first.
+
+    ``span`` is all that was measured: the counter's window, or every day of one that rolls.
+    """
 
     budget: Budget
     counter: Counter
     thresholds: tuple[int, ...]
+    span: Period
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +78,7 @@ class Aim:
     period: Period
     keys: tuple[tuple[BudgetMatch, CounterKey | None], ...]
     wanted: Mapping[CounterKey, Period]
+    rolls: bool
 
 
 class Aimed(Protocol):
@@ -62,25 +88,40 @@ class Aimed(Protocol):
     aim: Aim | None
 
 
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """A budget whose window rolls: its first day at a time, and the days to lock then."""
+
+    first: datetime
+    todays: tuple[Period, ...]
+
+
 @dataclass(slots=True)
 class CounterBook:
     """The counters of one transaction.
 
-    ``counter_ids`` is the worker's memory of ids and may be incomplete.
+    ``counter_ids`` is the worker's memory of ids and may be incomplete. ``now`` says which days a
+    window that rolls looks at; without it such a window carries nothing and crosses no threshold.
     """
 
     session: Session
     budgets: Mapping[str, Budget]
     counter_ids: dict[CounterKey, int]
+    now: datetime | None = None
+    rolls: bool = False
     wanted: dict[CounterKey, Period] = field(default_factory=dict)
     wanted_ids: set[int] = field(default_factory=set)
     counters: dict[int, Counter] = field(default_factory=dict)
     before: dict[int, tuple[int, int]] = field(default_factory=dict)
+    todays: dict[int, Counter] = field(default_factory=dict)
+    rolling: dict[str, Rolling] = field(default_factory=dict)
     periods: dict[str, Period] = field(default_factory=dict)
 
     def key_of(self, match: BudgetMatch, instant: datetime) -> CounterKey | None:
         """Give the counter for usage of this instant, None when the budget does not count it."""
         budget = match.budget
+        if budget.window.rolling_days:
+            self.rolls = True
         period = self.periods.get(budget.id)
         if period is None or not period.contains(instant):
             period = budget.period_counted_at(instant)
@@ -99,6 +140,8 @@ class CounterBook:
         if aim is None or not aim.period.contains(instant):
             aim = target.aim = self._aim_at(target.matches, instant)
         self.wanted.update(aim.wanted)
+        if aim.rolls:
+            self.rolls = True
         return aim.keys
 
     def _aim_at(self, matches: Sequence[BudgetMatch], instant: datetime) -> Aim:
@@ -112,6 +155,7 @@ class CounterBook:
             period=Period(start, end),
             keys=keys,
             wanted={key: self.wanted[key] for _, key in keys if key is not None},
+            rolls=any(match.budget.window.rolling_days for match in matches),
         )
 
     def want_ids(self, counter_ids: Iterable[int]) -> None:
@@ -120,6 +164,8 @@ class CounterBook:
 
     def lock(self) -> None:
         """Create what does not exist yet and lock all that is wanted, once."""
+        if self.rolls and self.now is not None:
+            self._want_todays(self.now)
         unknown = [key for key in self.wanted if key not in self.counter_ids]
         if unknown:
             found = find_counter_ids(self.session, unknown)
@@ -133,6 +179,8 @@ class CounterBook:
         self.before = {
             counter.id: (counter.settled, counter.held) for counter in self.counters.values()
         }
+        if self.rolls and self.now is not None:
+            self._carry(self.now)
 
     def counter(self, key: CounterKey) -> Counter:
         """Give a locked counter."""
@@ -142,24 +190,102 @@ class CounterBook:
         """Write back what moved and give the thresholds that were crossed."""
         moved = list(self._moved())
         write_counters(self.session, moved)
-        return [crossing for counter in moved if (crossing := self._crossing_of(counter))]
+        measured = self._measured(moved) if self.rolls else moved
+        return [crossing for counter in measured if (crossing := self._crossing_of(counter))]
 
     def _moved(self) -> Iterator[Counter]:
         for counter in self.counters.values():
             if (counter.settled, counter.held) != self.before[counter.id]:
                 yield counter
 
+    def _measured(self, moved: Iterable[Counter]) -> list[Counter]:
+        """Give the counters to measure, by id: today's in place of the other days that roll."""
+        measured = {}
+        for counter in moved:
+            stand_in = self.todays.get(counter.id, counter)
+            measured[stand_in.id] = stand_in
+        return [measured[counter_id] for counter_id in sorted(measured)]
+
     def _crossing_of(self, counter: Counter) -> Crossing | None:
         budget = self.budgets.get(counter.budget_id)
         if budget is None or budget.counting_version != counter.counting_version:
             return None
+        span: Period | None = counter.period
         settled, held = self.before[counter.id]
+        if budget.window.rolling_days:
+            if counter.carried is None:
+                return None
+            span = budget.window.span_at(counter.period.start)
+            settled, held = self._before_all(counter, counter.carried)
         before = settled if budget.threshold_on is ThresholdOn.ACTUAL else settled + held
         crossed = crossed_thresholds(budget, before, counter.measured(budget.threshold_on))
-        return Crossing(budget, counter, crossed) if crossed else None
+        return Crossing(budget, counter, crossed, span) if crossed and span is not None else None
+
+    def _before_all(self, counter: Counter, carried: Carried) -> tuple[int, int]:
+        """Give settled and held of all days of a window that rolls as they were when locked."""
+        befores = [self.before[each.id] for each in (counter, *carried.counters)]
+        settled, held = (sum(column) for column in zip(*befores, strict=True))
+        return settled + carried.settled, held + carried.held
+
+    def _want_todays(self, now: datetime) -> None:
+        """Ask for today's counter wherever a day is wanted that the limit of today applies to."""
+        for key in list(self.wanted):
+            rolling = self._rolling_of(key.budget_id, key.counting_version, now)
+            if rolling is not None and key.window_start >= rolling.first:
+                for day in rolling.todays:
+                    self.wanted.setdefault(key._replace(window_start=day.start), day)
+
+    def _carry(self, now: datetime) -> None:
+        """Let today's counters know what the other days hold; these are summed in one query."""
+        days: dict[tuple[str, int, str], list[Counter]] = {}
+        asked: dict[int, datetime] = {}
+        for counter in self.counters.values():
+            rolling = self._rolling_of(counter.budget_id, counter.counting_version, now)
+            if rolling is None or counter.period.start < rolling.first:
+                continue
+            name = (counter.budget_id, counter.counting_version, counter.split_key)
+            days.setdefault(name, []).append(counter)
+            if counter.period.contains(now):
+                asked[counter.id] = rolling.first
+        sums = sum_other_days(self.session, asked) if asked else {}
+        for locked in days.values():
+            today = next((counter for counter in locked if counter.id in asked), None)
+            if today is not None:
+                others = tuple(counter for counter in locked if counter is not today)
+                today.carried = _carried(sums.get(today.id, (0, 0)), others)
+                self.todays.update((counter.id, today) for counter in locked)
+
+    def _rolling_of(self, budget_id: str, counting_version: int, now: datetime) -> Rolling | None:
+        """Give the days of the budget, None unless it rolls and its counters have that version."""
+        budget = self.budgets.get(budget_id)
+        if budget is None or not budget.window.rolling_days:
+            return None
+        if budget.counting_version != counting_version:
+            return None
+        if budget_id not in self.rolling:
+            self.rolling[budget_id] = _rolling_at(budget, now)
+        return self.rolling[budget_id]
 
     def _row_of(self, key: CounterKey) -> dict[str, object]:
         return {**key._asdict(), "window_end": self.wanted[key].end, "settled": 0, "held": 0}
+
+
+def _rolling_at(budget: Budget, now: datetime) -> Rolling:
+    """Give the first day, and today, after the day before in ``HANDOVER``, where they count."""
+    span = budget.window.span_at(now)
+    days = {budget.period_counted_at(instant) for instant in (now, now - HANDOVER)}
+    todays = sorted(day for day in days if day is not None)
+    return Rolling(span.start if span is not None else FAR_FUTURE, tuple(todays))
+
+
+def _carried(sums: tuple[int, int], others: tuple[Counter, ...]) -> Carried:
+    """Give what all other days hold, as sums, without those that are locked and may move."""
+    settled, held = sums
+    return Carried(
+        settled - sum(counter.settled for counter in others),
+        held - sum(counter.held for counter in others),
+        others,
+    )
 
 
 @lru_cache(MAX_KEY_TEXTS)

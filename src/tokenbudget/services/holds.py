@@ -16,7 +16,7 @@ from tokenbudget.domain.budgets import BudgetMatch, Counter, Unit
 from tokenbudget.domain.errors import Conflict, NotFound, TokenbudgetError
 from tokenbudget.domain.holds import HoldState, settled_state
 from tokenbudget.services.counting import CounterBook, key_text
-from tokenbudget.services.usage import Posting
+from tokenbudget.services.postings import Posting
 from tokenbudget.store.budgets import (
     add_transfers,
     extend_holds,
@@ -103,6 +103,11 @@ class HoldDesk:
         hold = self.holds.get(posting.hold_id) if posting.hold_id is not None else None
         if hold is not None and posting.sign > 0:
             self._resolve_by_usage(hold, posting, book)
+        if hold is None:
+            for match, key in posting.keys:
+                if key is not None:
+                    book.counter(key).settled += posting.quantity(match.budget.unit)
+            return
         granted = _granted_counters(hold, book)
         for match, key in posting.keys:
             natural = book.counter(key) if key is not None else None
@@ -183,7 +188,8 @@ class HoldDesk:
     ) -> None:
         self.transfers.append(
             {
-                "usage_id": posting.usage_id,
+                # What is taken back was moved for the usage that had been charged.
+                "usage_id": posting.reverses_usage_id or posting.usage_id,
                 "to_counter_id": target.id,
                 "from_counter_id": natural.id if natural is not None else None,
                 "quantity": quantity,

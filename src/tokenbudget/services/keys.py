@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from tokenbudget.domain.allocation import CALL_DIMENSIONS, Caller
 from tokenbudget.domain.errors import InvalidInput, NotFound, Unauthenticated
 from tokenbudget.services.ids import new_id
 from tokenbudget.store.db import Database
@@ -16,8 +17,28 @@ from tokenbudget.store.keys import add_key, count_keys, find_key_by_hash, list_k
 from tokenbudget.store.tables import ApiKeyRow
 
 SCOPES: Final = ("ingest", "quota", "read", "admin")
+TRUSTS: Final = ("caller", "gateway")
+ON_MISSING: Final = ("unallocated", "reject")
+MAX_TAGS: Final = 64
 SECRET_PREFIX: Final = "tb_"
 SECRET_BYTES: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPolicy:
+    """How far a key's caller is believed, and which tags its usage must have.
+
+    ``trust`` is ``caller`` or ``gateway``: what a gateway says of a call beats what others say.
+    Usage for which no step gives one of ``required_tags`` is refused when ``on_missing`` is
+    ``reject``; else it counts as ``unallocated``.
+    """
+
+    trust: str = TRUSTS[0]
+    required_tags: tuple[str, ...] = ()
+    on_missing: str = ON_MISSING[0]
+
+
+USUAL_POLICY: Final = KeyPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +49,18 @@ class KeyFacts:
     name: str
     scopes: frozenset[str]
     pinned_tags: Mapping[str, str]
+    policy: KeyPolicy = USUAL_POLICY
+
+    @property
+    def caller(self) -> Caller:
+        """Give what the key says of the usage and the checks that come by it."""
+        return Caller(
+            self.key_id,
+            self.pinned_tags,
+            is_gateway=self.policy.trust == "gateway",
+            required_tags=self.policy.required_tags,
+            rejects_missing=self.policy.on_missing == "reject",
+        )
 
     def allows(self, scope: str) -> bool:
         """Tell whether the key has the scope."""
@@ -51,12 +84,15 @@ def create_key(
     scopes: Sequence[str],
     pinned_tags: Mapping[str, str],
     now: datetime,
+    policy: KeyPolicy = USUAL_POLICY,
 ) -> NewKey:
-    """Give a new key with its secret; raises InvalidInput for an unknown scope or none."""
+    """Give a new key with its secret; raises InvalidInput for a scope, word or tag there is not."""
     _require_scopes(scopes)
+    _require_policy(policy)
+    _require_tags(tuple(pinned_tags), "pinned_tags")
     with database.transaction() as session:
         key = _new_key(name, scopes, now)
-        add_key(session, _row_of(key, pinned_tags, now))
+        add_key(session, _row_of(key, pinned_tags, policy, now))
     return key
 
 
@@ -69,7 +105,7 @@ def create_first_key(database: Database, *, now: datetime) -> NewKey | None:
         if count_keys(session) > 0:
             return None
         key = _new_key("first admin", ("admin",), now)
-        add_key(session, _row_of(key, {}, now))
+        add_key(session, _row_of(key, {}, USUAL_POLICY, now))
     return key
 
 
@@ -79,7 +115,9 @@ def authenticate(database: Database, secret: str) -> KeyFacts:
         row = find_key_by_hash(session, _hash(secret))
         if row is None or row.revoked_at is not None:
             raise Unauthenticated("the API key is unknown or revoked")
-        return KeyFacts(row.id, row.name, frozenset(row.scopes), dict(row.pinned_tags))
+        return KeyFacts(
+            row.id, row.name, frozenset(row.scopes), dict(row.pinned_tags), _policy_of(row)
+        )
 
 
 def list_all_keys(database: Database) -> list[ApiKeyRow]:
@@ -104,20 +142,48 @@ def _require_scopes(scopes: Sequence[str]) -> None:
         raise InvalidInput(f"scope must be among {', '.join(SCOPES)}, not {named}", field="scope")
 
 
+def _require_policy(policy: KeyPolicy) -> None:
+    for field, word, known in (
+        ("trust", policy.trust, TRUSTS),
+        ("on_missing", policy.on_missing, ON_MISSING),
+    ):
+        if word not in known:
+            raise InvalidInput(f"{field} must be {' or '.join(known)}, not {word!r}", field=field)
+    _require_tags(policy.required_tags, "required_tags")
+
+
+def _require_tags(names: tuple[str, ...], field: str) -> None:
+    """Refuse too many tags, tags without a name and facts of the call, which nobody gives."""
+    if len(names) > MAX_TAGS or len(set(names)) != len(names):
+        raise InvalidInput(f"{field} names more than {MAX_TAGS} tags, or one twice", field=field)
+    refused = next((name for name in names if not name or name in CALL_DIMENSIONS), None)
+    if refused is not None:
+        raise InvalidInput(f"{field}: {refused!r} is no tag", field=field)
+
+
 def _new_key(name: str, scopes: Sequence[str], now: datetime) -> NewKey:
     secret = SECRET_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     return NewKey(new_id(now), name, tuple(sorted(set(scopes))), secret)
 
 
-def _row_of(key: NewKey, pinned_tags: Mapping[str, str], now: datetime) -> ApiKeyRow:
+def _row_of(
+    key: NewKey, pinned_tags: Mapping[str, str], policy: KeyPolicy, now: datetime
+) -> ApiKeyRow:
     return ApiKeyRow(
         id=key.key_id,
         name=key.name,
         secret_sha256=_hash(key.secret),
         scopes=list(key.scopes),
         pinned_tags=dict(pinned_tags),
+        trust=policy.trust,
+        required_tags=list(policy.required_tags),
+        on_missing=policy.on_missing,
         created_at=now,
     )
+
+
+def _policy_of(row: ApiKeyRow) -> KeyPolicy:
+    return KeyPolicy(row.trust, tuple(row.required_tags), row.on_missing)
 
 
 def _hash(secret: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
-from tokenbudget.domain.errors import TokenbudgetError
+from tokenbudget.domain.errors import TokenbudgetError, Unavailable
 from tokenbudget.services.alerts import raise_alerts
 from tokenbudget.services.commitments import DaySharing, ShareDay, ShareDesk
 from tokenbudget.services.counting import CounterBook
@@ -28,14 +28,35 @@ from tokenbudget.services.holds import (
     ReleaseHold,
     named_holds,
 )
+from tokenbudget.services.outcomes import (
+    JoinOutcomes,
+    OutcomeAnswer,
+    OutcomeDesk,
+    OutcomeJoin,
+    RecordOutcomes,
+)
 from tokenbudget.services.placement import Memory
 from tokenbudget.services.quota import CheckDesk, CheckQuota, Terms
+from tokenbudget.services.retagging import RetagAnswer, RetagUsage
 from tokenbudget.services.rulebook import Rulebook, RulebookShelf
+from tokenbudget.services.traces import RecordSpans, SpanDesk
 from tokenbudget.services.usage import RecordAnswer, Recorder, RecordUsage
 from tokenbudget.store.db import Database
+from tokenbudget.store.witnesses import is_deadlock
 
-Work: TypeAlias = RecordUsage | CheckQuota | ReleaseHold | ExtendHold | ShareDay
-Answer: TypeAlias = RecordAnswer | dict[str, Any] | HoldView | DaySharing | TokenbudgetError
+OutcomeWork: TypeAlias = RecordOutcomes | JoinOutcomes
+HoldWork: TypeAlias = CheckQuota | ReleaseHold | ExtendHold
+Work: TypeAlias = RecordUsage | RecordSpans | RetagUsage | HoldWork | ShareDay | OutcomeWork
+Answer: TypeAlias = (
+    RecordAnswer
+    | RetagAnswer
+    | dict[str, Any]
+    | HoldView
+    | DaySharing
+    | OutcomeAnswer
+    | OutcomeJoin
+    | TokenbudgetError
+)
 
 
 @dataclass(slots=True)
@@ -58,7 +79,13 @@ class Ledger:
         try:
             return self._apply_once(works)
         except IntegrityError:
-            # Another worker has just answered a check of the same key; its answer is found now.
+            # Another worker has just answered a check of the same key, or recorded the same
+            # outcome; that is found now.
+            return self._apply_once(works)
+        except Unavailable as error:
+            if not is_deadlock(error):
+                raise
+            # Another worker wanted the same new rows in another order; it has them by now.
             return self._apply_once(works)
 
     def _apply_once(self, works: Sequence[Work]) -> list[Answer]:
@@ -66,7 +93,7 @@ class Ledger:
         is_committed = False
         try:
             with self.database.transaction() as session:
-                rules = self.shelf.consult(session, now=now)
+                rules = self.shelf.consult(session)
                 self.memory.follow(rules)
                 answers = Batch(self, session, rules, now).apply(works)
             is_committed = True
@@ -83,11 +110,13 @@ class Batch:
         self.session = session
         self.terms = ledger.terms
         self.now = now
-        self.book = CounterBook(session, rules.budgets, ledger.memory.counter_ids)
+        self.book = CounterBook(session, rules.budgets, ledger.memory.counter_ids, now=now)
         self.recorder = Recorder(session, rules, ledger.memory, now)
         self.hold_desk = HoldDesk(session, ledger.terms.holds, now)
         self.check_desk = CheckDesk(session, rules, ledger.memory, ledger.terms, now)
+        self.span_desk = SpanDesk(session, now)
         self.share_desk = ShareDesk(session, rules, ledger.memory, now)
+        self.outcome_desk = OutcomeDesk(session, rules, ledger.memory, now)
 
     def apply(self, works: Sequence[Work]) -> list[Answer]:
         """Record usage, end holds, then decide checks against what is left.
@@ -95,9 +124,13 @@ class Batch:
         Give the answers in order.
         """
         records = [work for work in works if isinstance(work, RecordUsage)]
+        retags = [work for work in works if isinstance(work, RetagUsage)]
         checks = [work for work in works if isinstance(work, CheckQuota)]
         changes = [work for work in works if isinstance(work, ReleaseHold | ExtendHold)]
-        self.recorder.append(records)
+        self.span_desk.join([work for work in works if isinstance(work, RecordSpans)])
+        self.recorder.append([*records, *self.span_desk.records], [*retags, *self.span_desk.retags])
+        self.outcome_desk.record([work for work in works if isinstance(work, RecordOutcomes)])
+        self.outcome_desk.join([work for work in works if isinstance(work, JoinOutcomes)])
         self.recorder.aim(self.book)
         days = [work for work in works if isinstance(work, ShareDay)]
         self.share_desk.prepare(days, self.book)
@@ -112,9 +145,13 @@ class Batch:
         decided = iter([self.check_desk.decide(item, self.book) for item in pending])
         self._write()
         answers: dict[type[Work], Iterator[Answer]] = {
-            RecordUsage: (tally.answer() for tally in self.recorder.tallies),
+            RecordUsage: (tally.answer() for tally in self.recorder.tallies[: len(records)]),
+            RecordSpans: (tally.answer() for tally in self.recorder.tallies[len(records) :]),
+            RetagUsage: iter(self.recorder.retag_answers),
             CheckQuota: decided,
             ShareDay: iter(self.share_desk.answers),
+            RecordOutcomes: iter(self.outcome_desk.answers),
+            JoinOutcomes: iter(self.outcome_desk.joins),
         }
         return [next(answers.get(type(work), changed)) for work in works]
 
@@ -129,4 +166,5 @@ class Batch:
         self.hold_desk.write()
         self.recorder.write_rollups()
         self.share_desk.write()
+        self.outcome_desk.write()
         raise_alerts(self.session, crossings, currency=self.terms.currency, now=self.now)

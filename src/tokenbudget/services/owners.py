@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -30,11 +30,12 @@ MAX_LISTED: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class OwnersApplied:
-    """How many entries began a history, changed one and said nothing new."""
+    """How many entries began a history, changed one and said nothing new; and each of them."""
 
     created: int
     changed: int
     unchanged: int
+    outcomes: tuple[tuple[OwnerEntry, Outcome], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,15 @@ def apply_owners(
             return plan.applied
         change_rules(session)
         # While this one waited for the rules, another may have changed the owners.
-        plan = _plan(session, entries, now)
-        write_owners(session, plan.written, stored=plan.stored, now=now)
+        return write_entries(session, entries, now=now)
+
+
+def write_entries(
+    session: Session, entries: Sequence[OwnerEntry], *, now: datetime
+) -> OwnersApplied:
+    """Give what became of the entries, applied in a transaction that has changed the rules."""
+    plan = _plan(session, entries, now)
+    write_owners(session, plan.written, stored=plan.stored, now=now)
     return plan.applied
 
 
@@ -79,11 +87,12 @@ def _plan(session: Session, entries: Sequence[OwnerEntry], now: datetime) -> _Pl
     histories: dict[OwnerKey, list[Owner]] = {}
     for owner in stored:
         histories.setdefault(owner.key, []).append(owner)
-    outcomes: Counter[Outcome] = Counter()
+    outcomes: list[tuple[OwnerEntry, Outcome]] = []
     for entry in entries:
         outcome, history = apply_entry(histories.get(entry.key, []), entry, now=now)
-        outcomes[outcome] += 1
+        outcomes.append((entry, outcome))
         histories[entry.key] = history
+    counts = Counter(outcome for _, outcome in outcomes)
     owners = [owner for history in histories.values() for owner in history]
     require_sound(owners, entries)
     unchanged = set(stored)
@@ -91,6 +100,9 @@ def _plan(session: Session, entries: Sequence[OwnerEntry], now: datetime) -> _Pl
         stored,
         [owner for owner in owners if owner not in unchanged],
         OwnersApplied(
-            outcomes[Outcome.CREATED], outcomes[Outcome.CHANGED], outcomes[Outcome.UNCHANGED]
+            counts[Outcome.CREATED],
+            counts[Outcome.CHANGED],
+            counts[Outcome.UNCHANGED],
+            tuple(outcomes),
         ),
     )

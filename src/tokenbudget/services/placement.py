@@ -21,8 +21,10 @@ from tokenbudget.domain.allocation import (
     CallFacts,
     DimensionSet,
     allocate,
+    find_missing_tag,
     kept_tags,
 )
+from tokenbudget.domain.allocation import Caller as Caller
 from tokenbudget.domain.budgets import BudgetMatch
 from tokenbudget.services.counting import Aim
 from tokenbudget.services.rulebook import Rulebook
@@ -38,7 +40,7 @@ from tokenbudget.store.rollups import find_dimension_sets
 
 MAX_REMEMBERED = 50_000
 
-CallKey: TypeAlias = tuple[str, CallFacts, frozenset[tuple[str, str]]]
+CallKey: TypeAlias = tuple[str, CallFacts, frozenset[tuple[str, str]], int]
 
 
 @dataclass(slots=True)
@@ -49,14 +51,6 @@ class Placement:
     matches: tuple[BudgetMatch, ...]
     dimension_set_id: int = 0
     aim: Aim | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """What the API key says of its caller; the empty one is a command on this machine."""
-
-    key_id: str = ""
-    pinned_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -101,25 +95,42 @@ class Memory:
             self.forget()
 
     def place(
-        self, call: CallFacts, tags: Mapping[str, str], caller: Caller, rules: Rulebook
+        self,
+        call: CallFacts,
+        tags: Mapping[str, str],
+        caller: Caller,
+        rules: Rulebook,
+        at: datetime,
     ) -> Placement:
-        """Give where a call with these tags counts; tags that are not rolled up do not matter."""
-        rolled = frozenset(tags.items())
-        if not tags.keys().isdisjoint(self.unrolled_tags):
-            rolled = frozenset(tag for tag in rolled if tag[0] not in self.unrolled_tags)
-        key = (caller.key_id, call, rolled)
+        """Give where a call of an instant with these tags counts.
+
+        Tags that are not rolled up do not matter, and an instant only as far as rules are dated.
+        """
+        unrolled = self.unrolled_tags
+        rolled = frozenset([tag for tag in tags.items() if tag[0] not in unrolled])
+        key = (caller.key_id, call, rolled, rules.tag_rules.epoch_at(at))
         placement = self.placements.get(key)
         if placement is None:
             dimensions = allocate(
                 call,
                 tags,
-                pinned=caller.pinned_tags,
-                feature_teams=rules.feature_teams,
-                unrolled=self.unrolled_tags,
+                at,
+                caller=caller,
+                rules=rules.tag_rules,
+                unrolled=unrolled,
             )
             placement = Placement(dimensions, rules.index.match(dimensions))
             self.placements[key] = placement
         return placement
+
+    def refusal(self, placement: Placement, tags: Mapping[str, str], caller: Caller) -> str | None:
+        """Give why the caller's key refuses a call placed there, None when it does not."""
+        if not caller.rejects_missing:
+            return None
+        missing = find_missing_tag(placement.dimensions, caller, {**tags, **caller.pinned_tags})
+        if not missing:
+            return None
+        return f"the API key requires the tag {missing!r}, and nothing gives it"
 
     def kept_tags(self, tags: Mapping[str, str], caller: Caller) -> dict[str, str]:
         """Give the tags that stay on the usage of this call alone."""

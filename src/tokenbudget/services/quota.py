@@ -119,7 +119,10 @@ class CheckDesk:
             Account(budget, book.counter(counter_key)) for budget, counter_key in pending.keys
         ]
         decision = self._decide(pending, accounts)
-        answer = describe_decision(decision, currency=self.terms.currency)
+        fails_open = all(
+            budget.fails_open for budget, _ in pending.keys if budget.mode is Mode.HARD
+        )
+        answer = describe_decision(decision, currency=self.terms.currency, fails_open=fails_open)
         if key is not None and not pending.work.request.dry_run:
             self._remember(key, pending.work.request.request_digest, answer)
         return answer
@@ -133,7 +136,7 @@ class CheckDesk:
         request = work.request
         tier = request.service_tier or STANDARD_TIER
         call = CallFacts(request.provider, request.model, None, tier)
-        placement = self.memory.place(call, request.tags, work.caller, self.rules)
+        placement = self.memory.place(call, request.tags, work.caller, self.rules, self.now)
         covering = self.rules.price_list.find_commitment(placement.dimensions, self.now)
         facts = RatingFacts(
             request.provider,

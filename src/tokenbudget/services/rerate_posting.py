@@ -30,11 +30,10 @@ from tokenbudget.services.placement import Memory
 from tokenbudget.services.price_rows import price_row_of
 from tokenbudget.services.rulebook import Rulebook
 from tokenbudget.store.budgets import CounterKey, add_transfers
+from tokenbudget.store.ledger import ROLLUP_COLUMNS, add_rollup_sums
 from tokenbudget.store.rerate_charges import (
     PAIR_COLUMNS,
-    ROLLUP_COLUMNS,
     Transfer,
-    add_rollup_sums,
     append_charge_pairs,
     list_transfers,
 )
@@ -91,7 +90,7 @@ class Poster:
 
     def _move_counters(self, moves: pl.DataFrame) -> None:
         """Move the counters of money; what is counted in tokens or requests does not change."""
-        book = CounterBook(self.session, self.rules.budgets, self.memory.counter_ids)
+        book = CounterBook(self.session, self.rules.budgets, self.memory.counter_ids, now=self.now)
         self.memory.recall(self.session, moves["dimension_set_id"].unique().to_list(), self.rules)
         steps = [
             (key, nanos)

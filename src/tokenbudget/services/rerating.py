@@ -199,7 +199,7 @@ def _apply_parts(
             time.sleep(BREATH_SECONDS)
         with database.transaction() as session:
             shut_out_batches(session)
-            rules = shelf.consult(session, now=now)
+            rules = shelf.consult(session)
             memory.follow(rules)
             _apply_part(Poster(session, rules, memory, now), part, rerate.scope)
         advance(part.usages)

@@ -1,6 +1,6 @@
 """The rules in force.
 
-Price list, budgets and who owns which feature, as one worker process knows them.
+Price list, budgets and what gives tags, as one worker process knows them.
 
 Every batch asks for the rules' number inside its transaction and reloads when it has risen, so a
 worker that keeps them in memory never decides by old ones. What is cached here may be lost at any
@@ -11,17 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from sqlmodel import Session
 
 from tokenbudget.domain.budgets import Budget, BudgetIndex, Mode, ThresholdOn, Unit
-from tokenbudget.domain.owners import OwnerKind
 from tokenbudget.domain.price_lists import PriceList
+from tokenbudget.domain.tag_rules import TagRules
 from tokenbudget.formats.budgets import parse_window
+from tokenbudget.formats.tag_rules import parse_tag_rules
 from tokenbudget.store.budgets import list_budgets, share_rules
 from tokenbudget.store.owners import list_owner_history
 from tokenbudget.store.tables import BudgetRow
+from tokenbudget.store.tag_rules import find_tag_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Rulebook:
     price_list: PriceList
     index: BudgetIndex
     budgets: Mapping[str, Budget]
-    feature_teams: Mapping[str, str]
+    tag_rules: TagRules
 
 
 @dataclass(slots=True)
@@ -42,27 +43,30 @@ class RulebookShelf:
     price_list: PriceList
     current: Rulebook | None = field(default=None)
 
-    def consult(self, session: Session, *, now: datetime) -> Rulebook:
+    def consult(self, session: Session) -> Rulebook:
         """Give the rules in force, which then stay in force until this transaction ends."""
         number = share_rules(session)
         if self.current is None or self.current.number != number:
-            self.current = _load_rulebook(session, number, self.price_list, now)
+            self.current = _load_rulebook(session, number, self.price_list)
         return self.current
 
 
-def _load_rulebook(session: Session, number: int, price_list: PriceList, now: datetime) -> Rulebook:
+def _load_rulebook(session: Session, number: int, price_list: PriceList) -> Rulebook:
     budgets = load_budgets(session)
     return Rulebook(
         number=number,
         price_list=price_list,
         index=BudgetIndex.build(budgets),
         budgets={budget.id: budget for budget in budgets},
-        feature_teams={
-            owner.name: owner.facts.parent
-            for owner in list_owner_history(session)
-            if owner.kind is OwnerKind.FEATURE and owner.holds_at(now) and owner.facts.parent
-        },
+        tag_rules=load_tag_rules(session),
     )
+
+
+def load_tag_rules(session: Session) -> TagRules:
+    """Give the mappings, rules and registered teams in force, of all times of use."""
+    row = find_tag_rules(session)
+    draft = parse_tag_rules({} if row is None else row.content, where="stored tag rules")
+    return TagRules.build(draft.mappings, draft.rules, list_owner_history(session))
 
 
 def load_budgets(session: Session) -> Sequence[Budget]:

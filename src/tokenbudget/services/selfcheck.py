@@ -13,9 +13,11 @@ from tokenbudget.domain.periods import Period
 from tokenbudget.domain.rollups import DAY_SECONDS, QUARTER_HOUR_SECONDS, cover
 from tokenbudget.services.budgets import measured_by
 from tokenbudget.services.counting import key_text
+from tokenbudget.services.outcomes import find_broken_rollups
 from tokenbudget.services.rulebook import load_budgets
 from tokenbudget.store.audit import (
     list_all_counters,
+    list_calls_charged_twice,
     list_holds_resolved_twice,
     sum_charges,
     sum_open_holds,
@@ -25,6 +27,7 @@ from tokenbudget.store.audit import (
 )
 from tokenbudget.store.db import Database
 from tokenbudget.store.rollups import find_dimension_sets, sum_rollups
+from tokenbudget.store.stretches import list_unnoted
 
 MAX_SHOWN = 20
 
@@ -56,6 +59,9 @@ def selfcheck(database: Database) -> list[Finding]:
             _held_equals_holds(session, counters),
             _held_is_not_negative(counters),
             _holds_resolve_once(session),
+            _calls_are_charged_once(session),
+            _usage_is_found_by_time(session),
+            _outcome_rollups_equal_outcomes(session),
         ]
 
 
@@ -127,6 +133,24 @@ def _held_is_not_negative(counters: list[tuple[Counter, int]]) -> Finding:
 def _holds_resolve_once(session: Session) -> Finding:
     twice = list_holds_resolved_twice(session)
     return _finding("no hold resolved twice", len(twice), [f"hold {hold_id}" for hold_id in twice])
+
+
+def _calls_are_charged_once(session: Session) -> Finding:
+    broken = [
+        f"call {call_id}: {standing} charges stand"
+        for call_id, standing in list_calls_charged_twice(session)
+    ]
+    return _finding("one charge stands for a call", len(broken), broken)
+
+
+def _usage_is_found_by_time(session: Session) -> Finding:
+    broken = [f"usage {usage_id}" for usage_id in list_unnoted(session, limit=MAX_SHOWN)]
+    return _finding("usage is found by when it occurred", len(broken), broken)
+
+
+def _outcome_rollups_equal_outcomes(session: Session) -> Finding:
+    broken = find_broken_rollups(session)
+    return _finding("rollups of outcomes = outcomes", len(broken), broken)
 
 
 def _finding(rule: str, checked: int, broken: list[str]) -> Finding:

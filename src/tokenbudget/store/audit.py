@@ -30,19 +30,36 @@ Sums = dict[int, tuple[int, int]]
 def sum_charges(session: Session) -> Sums:
     """Give (effective nanos, input tokens) of charged usage by dimension set, less reversals."""
     charges, usage = table_of(ChargeRow), table_of(UsageRow)
-    # A reversal takes back what stood under the dimensions of the revision it reverses.
+    # A reversal takes back what stood under the dimensions of the usage it reverses.
     origin = sa.func.coalesce(charges.c.reverses_usage_id, charges.c.usage_id)
     sign = sa.case((charges.c.reverses_usage_id.is_(None), 1), else_=-1)
+    set_id = sa.func.coalesce(charges.c.dimension_set_id, usage.c.dimension_set_id)
     statement = (
         sa.select(
-            usage.c.dimension_set_id,
+            set_id,
             sa.func.sum(sa.func.coalesce(charges.c.effective_nanos, 0)),
             sa.func.sum(sign * sa.func.coalesce(usage.c.input_tokens, 0)),
         )
         .join(usage, usage.c.id == origin)
-        .group_by(usage.c.dimension_set_id)
+        .group_by(set_id)
     )
     return _sums(session, statement)
+
+
+def list_calls_charged_twice(session: Session) -> list[tuple[int, int]]:
+    """Give calls, by their first usage, for which other than none or one charge stands."""
+    charges, usage = table_of(ChargeRow), table_of(UsageRow)
+    origin = sa.func.coalesce(charges.c.reverses_usage_id, charges.c.usage_id)
+    call_id = sa.func.coalesce(usage.c.call_id, usage.c.id)
+    standing = sa.func.sum(sa.case((charges.c.reverses_usage_id.is_(None), 1), else_=-1))
+    statement = (
+        sa.select(call_id, standing)
+        .join(usage, usage.c.id == origin)
+        .group_by(call_id)
+        .having(standing.not_in([0, 1]))
+        .order_by(call_id)
+    )
+    return [(row[0], int(row[1])) for row in session.connection().execute(statement)]
 
 
 def sum_shares(session: Session) -> dict[int, int]:

@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlmodel import Session, col, select
 
 from tokenbudget.domain.budgets import Counter
-from tokenbudget.domain.periods import Period, from_micros
+from tokenbudget.domain.periods import Period, from_micros, to_micros
 from tokenbudget.store.db import (
     ROWS_PER_STATEMENT,
     insert_new_rows,
@@ -203,6 +204,84 @@ def _period_of(start_micros: int, end_micros: int) -> Period:
     return Period(from_micros(start_micros), from_micros(end_micros))
 
 
+def _sums_of_other_days(dialect_name: str) -> sa.Select[Any]:
+    """Give the statement that sums the days beside each counter, along the index of their keys."""
+    today, other = COUNTER.alias("today"), COUNTER.alias("other")
+    asked, counter_id, since = _asked_days(dialect_name)
+    known = asked.join(today, today.c.id == counter_id)
+    is_other_day = sa.and_(
+        other.c.budget_id == today.c.budget_id,
+        other.c.counting_version == today.c.counting_version,
+        other.c.split_key == today.c.split_key,
+        other.c.window_start >= since,
+        other.c.id != today.c.id,
+    )
+    settled, held = _sums_of(other)
+    if dialect_name == "sqlite":
+        joined = known.join(other, is_other_day)
+        return sa.select(today.c.id, settled, held).select_from(joined).group_by(today.c.id)
+    # Joined without more ado, PostgreSQL would read all days there ever were.
+    summed = sa.select(settled.label("settled"), held.label("held")).where(is_other_day)
+    sums = summed.correlate(asked, today).lateral("sums")
+    return (
+        sa.select(today.c.id, sums.c.settled, sums.c.held)
+        .select_from(known.join(sums, sa.true()))
+        .where(sums.c.settled.is_not(None))
+    )
+
+
+def _asked_days(
+    dialect_name: str,
+) -> tuple[sa.TableValuedAlias, sa.ColumnElement[int], sa.ColumnElement[int]]:
+    """Give the rows of ``asked``, a list of [counter id, first day in microseconds], and both."""
+    if dialect_name == "sqlite":
+        listed = sa.func.json_each(sa.bindparam("asked", type_=sa.JSON))
+        asked = listed.table_valued("value", name="asked")
+        part_of = sa.func.json_extract
+        return asked, part_of(asked.c.value, "$[0]"), part_of(asked.c.value, "$[1]")
+    listed = sa.func.jsonb_array_elements(sa.bindparam("asked", type_=postgresql.JSONB))
+    asked = listed.table_valued("value", name="asked")
+    first, second = (sa.func.jsonb_array_element_text(asked.c.value, place) for place in (0, 1))
+    return asked, sa.cast(first, sa.BigInteger), sa.cast(second, sa.BigInteger)
+
+
+def _sums_of(counter: sa.FromClause) -> list[sa.ColumnElement[int]]:
+    """Give the sums of settled and held as integers: those of BIGINT are NUMERIC on PostgreSQL."""
+    return [sa.cast(sa.func.sum(counter.c[name]), sa.BigInteger) for name in ("settled", "held")]
+
+
+OTHER_DAYS = Prepared(_sums_of_other_days)
+
+
+def sum_other_days(session: Session, asked: Mapping[int, datetime]) -> dict[int, tuple[int, int]]:
+    """Give settled and held, by counter id, of the other days of its budget and split.
+
+    ``asked`` maps the id of a day's counter to the start of the first day that is summed; days
+    after the counter's own are summed too. Counters without any other day are missing.
+    """
+    pairs = [[counter_id, to_micros(since)] for counter_id, since in sorted(asked.items())]
+    rows: Sequence[Sequence[Any]] = OTHER_DAYS.run(session, {"asked": pairs}).all()
+    return {row[0]: (int(row[1]), int(row[2])) for row in rows}
+
+
+def sum_days(
+    session: Session, budget_id: str, counting_version: int, *, since: datetime
+) -> list[tuple[str, int, int]]:
+    """Give split key, settled and held of a budget's counters since a day, by split key."""
+    statement: sa.Select[Any] = (
+        sa.select(COUNTER.c.split_key, *_sums_of(COUNTER))
+        .where(
+            COUNTER.c.budget_id == budget_id,
+            COUNTER.c.counting_version == counting_version,
+            COUNTER.c.window_start >= since,
+        )
+        .group_by(COUNTER.c.split_key)
+        .order_by(COUNTER.c.split_key)
+    )
+    rows = session.connection().execute(statement).all()
+    return [(row[0], int(row[1]), int(row[2])) for row in rows]
+
+
 def write_counters(session: Session, counters: Iterable[Counter]) -> None:
     """Write back settled and held of counters this transaction has locked."""
     rows = [
@@ -273,16 +352,6 @@ def resolve_holds(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     )
     states = [{"resolved_id": row["hold_id"], "new_state": row["kind"]} for row in rows]
     session.connection().execute(statement, states)
-
-
-def list_resolutions(session: Session, hold_id: str) -> list[HoldResolutionRow]:
-    """Give how a hold ended, oldest first; empty while it is open."""
-    statement = (
-        select(HoldResolutionRow)
-        .where(HoldResolutionRow.hold_id == hold_id)
-        .order_by(col(HoldResolutionRow.resolved_at))
-    )
-    return list(session.exec(statement))
 
 
 def find_answers(

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
@@ -23,7 +24,13 @@ from sqlmodel import Session, SQLModel
 
 from tokenbudget.domain.errors import ConfigurationError, InvalidInput, Unavailable
 from tokenbudget.domain.periods import from_micros, to_micros
-from tokenbudget.store.prepared import Row, insert_of_new, insert_or_add, plain_insert
+from tokenbudget.store.columns import (
+    add_columns,
+    append_columns,
+    append_new_columns,
+    columns_of,
+)
+from tokenbudget.store.prepared import Row, insert_of_new, insert_or_add, json_text, plain_insert
 
 SQLITE_BUSY_MILLISECONDS = 15_000
 SQLITE_CACHE_KIBIBYTES = 64 * 1024
@@ -31,7 +38,20 @@ SQLITE_CHECKPOINT_PAGES = 4_000
 POOL_SIZE = 10
 POOL_OVERFLOW = 20
 LOCK_MODE = "tokenbudget_lock_mode"
+DEAD_PEER: Final = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""A PostgreSQL that hangs without a word is given up after about ten seconds, not minutes."""
+
 ROWS_PER_STATEMENT = 1_000
+MANY_ROWS: Final = 50
+"""From so many rows on, they are handed over by the column."""
+
+# SQLite only lets a column of type INTEGER stand for the row id itself.
+BigId: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -58,6 +78,29 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """Give the aware UTC datetime."""
         return None if value is None else from_micros(value)
+
+
+class EventKey(TypeDecorator[bytes]):
+    """128 bits: a UUID where the database has the type, else a BLOB."""
+
+    impl = sa.LargeBinary(16)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
+        """Give the stored type."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(sa.Uuid(as_uuid=True))
+        return dialect.type_descriptor(sa.LargeBinary(16))
+
+    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> object:
+        """Give what the driver takes."""
+        if value is None or dialect.name != "postgresql":
+            return value
+        return UUID(bytes=value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> bytes | None:
+        """Give the 16 bytes."""
+        return value.bytes if isinstance(value, UUID) else value
 
 
 class Nanos(TypeDecorator[int]):
@@ -97,7 +140,7 @@ class Database:
             pool_reset_on_return=None,
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW,
-            json_serializer=_json_text,
+            json_serializer=json_text,
             json_deserializer=msgspec.json.decode,
         )
 
@@ -135,9 +178,9 @@ class Database:
             pool_pre_ping=True,
             # Prepared statements give their parameters by place.
             paramstyle="format",
-            json_serializer=_json_text,
+            json_serializer=json_text,
             json_deserializer=msgspec.json.decode,
-            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC"},
+            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC", **DEAD_PEER},
         )
 
     @contextmanager
@@ -210,25 +253,30 @@ def is_sqlite(session: Session) -> bool:
 
 def insert_rows(session: Session, model: type[SQLModel], rows: Sequence[Row]) -> None:
     """Insert the rows in the order given; all name the same columns."""
-    if rows:
+    if len(rows) >= MANY_ROWS:
+        append_columns(session, table_of(model), columns_of(rows))
+    elif rows:
         plain_insert(table_of(model), tuple(rows[0])).run_many(session, rows)
 
 
 def insert_new_rows(session: Session, model: type[SQLModel], rows: Sequence[Row]) -> int:
     """Insert the rows that break no unique rule and give how many there were."""
+    if len(rows) >= MANY_ROWS:
+        return append_new_columns(session, table_of(model), columns_of(rows))
     return insert_of_new(table_of(model), tuple(rows[0])).run_many(session, rows) if rows else 0
 
 
 def add_to_rows(
     session: Session, model: type[SQLModel], rows: Sequence[Row], *, added: tuple[str, ...]
 ) -> None:
-    """Insert rows, or add their ``added`` columns to the row that has the same primary key."""
-    if rows:
+    """Insert rows, or add their ``added`` columns to the row that has the same primary key.
+
+    No two of the rows may have the same key.
+    """
+    if len(rows) >= MANY_ROWS:
+        add_columns(session, table_of(model), columns_of(rows), added)
+    elif rows:
         insert_or_add(table_of(model), tuple(rows[0]), added).run_many(session, rows)
-
-
-def _json_text(value: object) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def _require_writable(path: Path) -> None:

@@ -11,23 +11,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from tokenbudget.domain.allocation import DIMENSIONS, DimensionSet
 from tokenbudget.domain.rollups import MEASURES
+from tokenbudget.store.columns import Columns, add_columns, append_columns
 from tokenbudget.store.db import (
     ROWS_PER_STATEMENT,
     add_to_rows,
     insert_new_rows,
-    insert_rows,
     is_sqlite,
     table_of,
 )
+from tokenbudget.store.partitions import give_ids
+from tokenbudget.store.stretches import note_stretches
 from tokenbudget.store.tables import (
     ChargeRow,
     DimensionSetRow,
@@ -39,16 +40,13 @@ from tokenbudget.store.tables import (
 )
 
 Row: TypeAlias = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedUsage:
-    """One revision of an event that stands in the ledger."""
-
-    event_ref: str
-    usage_id: int
-    revision: int
-    content_hash: int
+ROLLUP_COLUMNS: Final = (
+    "grain_seconds",
+    "starts_at",
+    "dimension_set_id",
+    "price_row_id",
+    *MEASURES,
+)
 
 
 def intern_sources(session: Session, names: Collection[str]) -> dict[str, int]:
@@ -66,7 +64,13 @@ def digest_of(dimensions: DimensionSet) -> str:
     """
     values = [getattr(dimensions, name) for name in DIMENSIONS]
     canonical = json.dumps(
-        [values, dimensions.is_retry, dict(dimensions.tags), dict(dimensions.resolved_by)],
+        [
+            values,
+            dimensions.is_retry,
+            dimensions.api_key,
+            dict(dimensions.tags),
+            dict(dimensions.resolved_by),
+        ],
         sort_keys=True,
     )
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
@@ -82,6 +86,7 @@ def intern_dimension_sets(
             "digest": digest,
             **{name: getattr(by_digest[digest], name) for name in DIMENSIONS},
             "is_retry": by_digest[digest].is_retry,
+            "api_key": by_digest[digest].api_key,
             "tags": dict(by_digest[digest].tags),
             "resolved_by": dict(by_digest[digest].resolved_by),
         }
@@ -104,60 +109,41 @@ def _ids_by_digest(
 
 
 def next_usage_ids(session: Session, count: int) -> list[int]:
-    """Give ids for new usage.
+    """Give ids for new usage, rising; they are not dense.
 
     On SQLite the write lock, on PostgreSQL a sequence keeps them unique.
     """
     connection = session.connection()
-    if is_sqlite(session):
-        table = table_of(UsageRow)
-        last = connection.execute(sa.select(sa.func.max(table.c.id))).scalar() or 0
-        return list(range(last + 1, last + 1 + count))
-    statement = sa.text("SELECT nextval('usage_id_seq') FROM generate_series(1, :count)")
-    return list(connection.execute(statement, {"count": count}).scalars())
-
-
-def append_usage(session: Session, rows: Sequence[Row]) -> int:
-    """Add usage rows, passing over events already recorded, and give how many were new."""
-    ordered = sorted(rows, key=lambda row: (row["source_id"], row["event_ref"], row["revision"]))
-    return insert_new_rows(session, UsageRow, ordered)
-
-
-def find_recorded(
-    session: Session, source_id: int, event_refs: Sequence[str]
-) -> list[RecordedUsage]:
-    """Give every recorded revision of these events."""
+    if not is_sqlite(session):
+        return give_ids(connection, count)
     table = table_of(UsageRow)
-    found: list[RecordedUsage] = []
-    for start in range(0, len(event_refs), ROWS_PER_STATEMENT):
-        chunk = event_refs[start : start + ROWS_PER_STATEMENT]
-        statement = sa.select(
-            table.c.event_ref, table.c.id, table.c.revision, table.c.content_hash
-        ).where(table.c.source_id == source_id, table.c.event_ref.in_(chunk))
-        rows = session.connection().execute(statement)
-        found.extend(RecordedUsage(*row) for row in rows)
+    last = connection.execute(sa.select(sa.func.max(table.c.id))).scalar() or 0
+    return list(range(last + 1, last + 1 + count))
+
+
+def append_usage(session: Session, columns: Columns) -> None:
+    """Add rows of usage, at least one, and note where they are found by when they occurred."""
+    append_columns(session, table_of(UsageRow), columns)
+    note_stretches(session, zip(columns["id"], columns["occurred_at"], strict=True))
+
+
+def find_content_hashes(session: Session, usage_ids: Collection[int]) -> dict[int, int]:
+    """Give the content hash of each usage."""
+    table = table_of(UsageRow)
+    ordered = sorted(usage_ids)
+    found: dict[int, int] = {}
+    for start in range(0, len(ordered), ROWS_PER_STATEMENT):
+        chunk = ordered[start : start + ROWS_PER_STATEMENT]
+        statement = sa.select(table.c.id, table.c.content_hash).where(table.c.id.in_(chunk))
+        found.update(
+            (row_id, found_hash) for row_id, found_hash in session.connection().execute(statement)
+        )
     return found
 
 
-def append_charges(session: Session, rows: Sequence[Row]) -> None:
-    """Add charge rows."""
-    insert_rows(session, ChargeRow, rows)
-
-
-def list_charged_usage(
-    session: Session, usage_ids: Sequence[int]
-) -> list[tuple[UsageRow, ChargeRow]]:
-    """Give usage with the charge that stands for it, by usage id.
-
-    That is the last one that takes nothing back.
-    """
-    statement = (
-        select(UsageRow, ChargeRow)
-        .join(ChargeRow, col(ChargeRow.usage_id) == col(UsageRow.id))
-        .where(col(UsageRow.id).in_(usage_ids), col(ChargeRow.reverses_usage_id).is_(None))
-        .order_by(col(UsageRow.id), col(ChargeRow.sequence))
-    )
-    return list({usage.id: (usage, charge) for usage, charge in session.exec(statement)}.values())
+def append_charges(session: Session, columns: Columns) -> None:
+    """Add charges, at least one."""
+    append_columns(session, table_of(ChargeRow), columns)
 
 
 def add_rollups(session: Session, rows: Sequence[Row]) -> None:
@@ -172,6 +158,16 @@ def add_rollups(session: Session, rows: Sequence[Row]) -> None:
         ),
     )
     add_to_rows(session, RollupRow, ordered, added=MEASURES)
+
+
+def add_rollup_sums(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Add sums to their rollups, in key order; each row holds the values of ROLLUP_COLUMNS.
+
+    ``starts_at`` is in microseconds since 1970. No key comes twice.
+    """
+    if rows:
+        columns = dict(zip(ROLLUP_COLUMNS, zip(*sorted(rows), strict=True), strict=True))
+        add_columns(session, table_of(RollupRow), columns, MEASURES, is_stored=True)
 
 
 def intern_price_list(session: Session, sha256: str, *, now: datetime) -> int:

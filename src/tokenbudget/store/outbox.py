@@ -41,7 +41,8 @@ def list_due(session: Session, *, now: datetime, limit: int) -> list[OutboxRow]:
     """Give waiting messages whose time has come, oldest first."""
     statement = (
         select(OutboxRow)
-        .where(OutboxRow.state == "waiting", col(OutboxRow.due_at) <= now)
+        # As a literal: SQLite takes the index of waiting messages for no parameter.
+        .where(col(OutboxRow.state) == sa.literal_column("'waiting'"), col(OutboxRow.due_at) <= now)
         .order_by(col(OutboxRow.due_at), col(OutboxRow.id))
         .limit(limit)
     )

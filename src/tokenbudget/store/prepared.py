@@ -7,11 +7,13 @@ convert results: rows come as the driver gives them, times as microseconds since
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
@@ -24,6 +26,7 @@ KEEP_ROW_COUNT: Final = {"preserve_rowcount": True}
 NO_PARAMETERS: Final[Mapping[str, object]] = {}
 
 Row: TypeAlias = Mapping[str, object]
+Conversions: TypeAlias = Sequence[tuple[int, Callable[[Any], Any]]]
 Statement: TypeAlias = sa.Select[Any] | sa.Insert | sa.Update
 
 
@@ -33,8 +36,8 @@ class _Text:
 
     sql: str
     names: tuple[str, ...]
-    conversions: tuple[tuple[int, Callable[[Any], Any]], ...]
-    defaults: Mapping[str, object]
+    conversions: Conversions
+    defaults: Row
 
     def parameters(self, row: Row) -> tuple[object, ...]:
         given = {**self.defaults, **row} if self.defaults else row
@@ -68,7 +71,7 @@ class Prepared:
         """Execute it for every row, at least one, and give how many rows were touched."""
         connection = session.connection()
         text = self._text(connection.dialect)
-        parameters = [text.parameters(row) for row in rows]
+        parameters = parameter_rows(rows, text.names, text.conversions, text.defaults)
         return connection.exec_driver_sql(text.sql, parameters, KEEP_ROW_COUNT).rowcount
 
     def _text(self, dialect: Dialect) -> _Text:
@@ -80,6 +83,47 @@ class Prepared:
             )
             text = self._texts[dialect.name] = _text_of(compiled, dialect)
         return text
+
+
+def parameter_rows(
+    rows: Sequence[Row], names: Sequence[str], conversions: Conversions, defaults: Row
+) -> list[tuple[Any, ...]]:
+    """Give the values of these names, one or more, converted column by column."""
+    given = [{**defaults, **row} for row in rows] if defaults else rows
+    if len(names) == 1:
+        # Of a single name, itemgetter gives the bare value.
+        values = [[row[names[0]]] for row in given]
+    else:
+        values = [[*row] for row in map(itemgetter(*names), given)]
+    for place, convert in conversions:
+        _convert(values, place, convert)
+    return list(map(tuple, values))
+
+
+def constant_defaults(table: sa.Table, columns: Collection[str]) -> dict[str, object]:
+    """Give the values of the columns that are not named and have a default of our own.
+
+    Raises TypeError when such a default is not a constant.
+    """
+    return {
+        column.key: _constant_default(column)
+        for column in table.columns
+        if column.key not in columns and column.default is not None
+    }
+
+
+@lru_cache(MAX_INSERTS)
+def quote(name: str, dialect_name: str) -> str:
+    """Give a name as SQL writes it."""
+    dialect: Dialect = sqlite.dialect()
+    if dialect_name != "sqlite":
+        dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    return dialect.identifier_preparer.quote(name)
+
+
+def json_text(value: object) -> str:
+    """Give the value as JSON."""
+    return msgspec.json.encode(value).decode()
 
 
 def among(column: sa.Column[Any], name: str, dialect_name: str) -> sa.ColumnElement[bool]:
@@ -117,6 +161,19 @@ def insert_or_add(table: sa.Table, columns: tuple[str, ...], added: tuple[str, .
         )
 
     return Prepared(build, columns=columns)
+
+
+def _convert(values: list[list[Any]], place: int, convert: Callable[[Any], Any]) -> None:
+    first, last = values[0][place], values[-1][place]
+    # One instant, or nothing at all, fills many a column: a look is cheaper than its conversion.
+    if first is last and all(row[place] is first for row in values):
+        converted = convert(first)
+        if converted is not first:
+            for row in values:
+                row[place] = converted
+        return
+    for row in values:
+        row[place] = convert(row[place])
 
 
 def _insert(table: sa.Table, dialect_name: str) -> sqlite.Insert | postgresql.Insert:

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlmodel import Session
 
 from tokenbudget.domain.rerating import ChargedRow, RerateScope
-from tokenbudget.domain.rollups import MEASURES
 from tokenbudget.domain.usage import COMMON_UNITS
+from tokenbudget.store.coding import BASIS_CODES, BASIS_WORDS
 from tokenbudget.store.db import ROWS_PER_STATEMENT, is_sqlite, table_of
 from tokenbudget.store.tables import (
     ChargeRow,
@@ -44,16 +44,13 @@ PAIR_COLUMNS: Final = (
     "accounting_period",
     "reverses_usage_id",
     "rerate_id",
+    "dimension_set_id",
     "flags",
 )
-ROLLUP_COLUMNS: Final = (
-    "grain_seconds",
-    "starts_at",
-    "dimension_set_id",
-    "price_row_id",
-    *MEASURES,
-)
 OTHER_CHARGES: Final = CHARGES.alias("other_charges")
+BASIS_WORD: Final = sa.case(
+    BASIS_WORDS, value=sa.type_coerce(CHARGES.c.basis, sa.SmallInteger)
+).label("basis")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +83,12 @@ def list_candidates(
 ) -> Sequence[Sequence[Any]]:
     """Give selected usage with the charge that stands for it, by usage id, at most ``limit``.
 
-    Left out is what a later revision replaced and what a gateway answered from its own cache,
-    which is free at any price. The columns are those of ``CANDIDATE_SCHEMA`` in frames/rerating.
+    Left out is what a later revision or another witness replaced, and what a gateway answered from
+    its own cache, which is free at any price. The columns are those of ``CANDIDATE_SCHEMA`` in
+    frames/rerating.
     """
-    selected = [_is_selected(selection), *_is_in_scope(selection.scope), *_stands()]
+    selected = [_is_selected(selection), *_is_in_scope(selection.scope), *stands()]
+    selected.append(USAGE.c.cache_hit.is_(None))
     bounds = [CHARGES.c.usage_id > after]
     if up_to is not None:
         bounds.append(CHARGES.c.usage_id <= up_to)
@@ -111,10 +110,11 @@ def _candidate_columns() -> list[sa.ColumnElement[Any]]:
     return [
         CHARGES.c.usage_id,
         sa.type_coerce(USAGE.c.occurred_at, sa.BigInteger),
-        USAGE.c.dimension_set_id,
+        sa.func.coalesce(CHARGES.c.dimension_set_id, USAGE.c.dimension_set_id),
+        CHARGES.c.dimension_set_id.label("charge_set_id"),
         USAGE.c.flags,
         CHARGES.c.sequence,
-        CHARGES.c.basis,
+        BASIS_WORD,
         CHARGES.c.price_row_id,
         CHARGES.c.price_list_id,
         CHARGES.c.list_nanos,
@@ -149,11 +149,14 @@ def _is_in_scope(scope: RerateScope) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
-def _stands() -> list[sa.ColumnElement[bool]]:
+def stands() -> list[sa.ColumnElement[bool]]:
+    """Give the conditions that a charge, joined with its usage, is the one that stands for it."""
     is_followed = sa.exists().where(
         OTHER_CHARGES.c.usage_id == CHARGES.c.usage_id,
         OTHER_CHARGES.c.sequence > CHARGES.c.sequence,
-        OTHER_CHARGES.c.reverses_usage_id.is_(None),
+        # Its second charge may take back what an earlier revision was charged.
+        sa.func.coalesce(OTHER_CHARGES.c.reverses_usage_id, CHARGES.c.usage_id)
+        == CHARGES.c.usage_id,
     )
     is_revised = sa.exists().where(
         OTHER_CHARGES.c.reverses_usage_id == CHARGES.c.usage_id,
@@ -161,7 +164,6 @@ def _stands() -> list[sa.ColumnElement[bool]]:
     )
     return [
         CHARGES.c.reverses_usage_id.is_(None),
-        USAGE.c.cache_hit.is_(None),
         ~is_followed,
         ~is_revised,
     ]
@@ -181,35 +183,17 @@ def list_dimensions(session: Session, ids: Collection[int]) -> Sequence[Sequence
 
 
 def append_charge_pairs(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Add charges in the order given; each row holds the columns of PAIR_COLUMNS."""
-    _insert_as_given(session, CHARGES, PAIR_COLUMNS, rows)
+    """Add charges in the order given; each row holds the columns of PAIR_COLUMNS.
 
-
-def add_rollup_sums(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Add sums to their rollups, in the order given; each row holds the columns of ROLLUP_COLUMNS.
-
-    ``starts_at`` is in microseconds since 1970.
+    They go to the driver as they are: they come by the million, and converting them here would
+    take longer than storing them.
     """
-    keys = ", ".join(column.name for column in ROLLUPS.primary_key.columns)
-    sums = ", ".join(f"{name} = {ROLLUPS.name}.{name} + excluded.{name}" for name in MEASURES)
-    clause = f" ON CONFLICT ({keys}) DO UPDATE SET {sums}"
-    _insert_as_given(session, ROLLUPS, ROLLUP_COLUMNS, rows, clause=clause)
-
-
-def _insert_as_given(
-    session: Session,
-    table: sa.Table,
-    columns: Sequence[str],
-    rows: Sequence[tuple[Any, ...]],
-    *,
-    clause: str = "",
-) -> None:
-    """Hand rows to the driver as they are: they come by the million and need no conversion."""
     if not rows:
         return
     mark = "?" if is_sqlite(session) else "%s"
-    marks = ", ".join(mark for _ in columns)
-    text = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks}){clause}"
+    codes = " ".join(f"WHEN '{word}' THEN {code}" for word, code in BASIS_CODES.items())
+    marks = (f"CASE {mark} {codes} END" if name == "basis" else mark for name in PAIR_COLUMNS)
+    text = f"INSERT INTO {CHARGES.name} ({', '.join(PAIR_COLUMNS)}) VALUES ({', '.join(marks)})"
     session.connection().exec_driver_sql(text, list(rows))
 
 
@@ -218,13 +202,10 @@ def list_transfers(session: Session, *, first: int, last: int) -> list[Transfer]
     table = table_of(CounterTransferRow)
     statement = (
         sa.select(table.c.usage_id, table.c.from_counter_id, table.c.to_counter_id)
-        .where(
-            table.c.usage_id >= first,
-            table.c.usage_id <= last,
-            # What a revision took back is negative and stands nowhere any more.
-            table.c.quantity > 0,
-        )
-        .distinct()
+        .where(table.c.usage_id >= first, table.c.usage_id <= last)
+        .group_by(table.c.usage_id, table.c.from_counter_id, table.c.to_counter_id)
+        # What was taken back stands nowhere any more.
+        .having(sa.func.sum(table.c.quantity) > 0)
         .order_by(table.c.usage_id, table.c.to_counter_id)
     )
     return [Transfer(*row) for row in session.connection().execute(statement)]

@@ -48,7 +48,7 @@ def sum_rollups(session: Session, segments: Iterable[Segment]) -> Iterator[Rollu
 def find_dimension_sets(session: Session, ids: Collection[int]) -> dict[int, DimensionSet]:
     """Give these dimension sets by id, without the steps that resolved them."""
     table = table_of(DimensionSetRow)
-    names = (*DIMENSIONS, "is_retry", "tags")
+    names = (*DIMENSIONS, "is_retry", "api_key", "tags")
     columns = [table.c[name] for name in names]
     ordered = sorted(ids)
     found: dict[int, DimensionSet] = {}

@@ -13,17 +13,30 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from tokenbudget.store.db import Nanos, UtcDateTime
+from tokenbudget.domain.usage import Witness
 
 # Whoever imports this module knows every table there is.
+from tokenbudget.store.bill_tables import BillImportRow as BillImportRow
+from tokenbudget.store.bill_tables import BillLineRow as BillLineRow
+from tokenbudget.store.coding import BasisCode, Reference, ReferenceBucket
+from tokenbudget.store.db import BigId, EventKey, Nanos, UtcDateTime, table_of
+from tokenbudget.store.event_tables import UsageStretchRow as UsageStretchRow
+from tokenbudget.store.import_tables import EventImportRow as EventImportRow
+from tokenbudget.store.metric_tables import MetricTotalRow as MetricTotalRow
+from tokenbudget.store.outcome_tables import OutcomeRollupRow as OutcomeRollupRow
+from tokenbudget.store.outcome_tables import OutcomeRow as OutcomeRow
 from tokenbudget.store.price_tables import PriceListRow as PriceListRow
 from tokenbudget.store.price_tables import PriceRow as PriceRow
 from tokenbudget.store.price_tables import RerateDeltaRow as RerateDeltaRow
 from tokenbudget.store.price_tables import ReratePartRow as ReratePartRow
 from tokenbudget.store.price_tables import RerateRow as RerateRow
+from tokenbudget.store.set_aside_tables import SetAsideRow as SetAsideRow
+from tokenbudget.store.tag_rule_tables import ReattributionDeltaRow as ReattributionDeltaRow
+from tokenbudget.store.tag_rule_tables import ReattributionPartRow as ReattributionPartRow
+from tokenbudget.store.tag_rule_tables import ReattributionRow as ReattributionRow
+from tokenbudget.store.tag_rule_tables import TagRulesRow as TagRulesRow
+from tokenbudget.store.trace_tables import TraceSpanRow as TraceSpanRow
 
-# SQLite only lets a column of type INTEGER stand for the row id itself.
-BigId = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 IS_REVISED = "reverses_usage_id <> usage_id"
 IS_UNPRICED = "effective_nanos IS NULL AND reverses_usage_id IS NULL"
 
@@ -58,27 +71,54 @@ class DimensionSetRow(SQLModel, table=True):
     prompt_version: str | None = None
     status: str = "ok"
     is_retry: bool = False
+    api_key: str | None = None
     tags: dict[str, str] = Field(default_factory=dict, sa_type=sa.JSON)
     resolved_by: dict[str, str] = Field(default_factory=dict, sa_type=sa.JSON)
 
 
-class UsageRow(SQLModel, table=True):
-    """One measured consumption.
+class EventKeyRow(SQLModel, table=True):
+    """What an event or a call is known by, and the usage that was the first to claim it.
 
-    A revision is a further row with the same event and the next number.
+    One key is 128 bits over the identity of an event (source, event id, revision), over a response
+    id of a provider or over a trace and span; it is claimed once, whoever comes first.
+    """
+
+    __tablename__ = "event_keys"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    key: bytes = Field(sa_type=EventKey, primary_key=True)
+    usage_id: int = Field(sa_type=sa.BigInteger)
+
+
+class UsageRow(SQLModel, table=True):
+    """One measured consumption, as one witness tells it.
+
+    A revision is a further row with the same event and the next number. ``call_id`` is the usage
+    that first told of the same call, for its revisions and other witnesses; NULL on that one.
+
+    Columns stand widest first, which PostgreSQL stores without gaps. There a partition holds the
+    usage of a day, which is in the id; so nothing may refer to usage but by value.
     """
 
     __tablename__ = "usage"
-    __table_args__ = (sa.UniqueConstraint("source_id", "event_ref", "revision"),)
+    __table_args__ = (
+        sa.Index(
+            "ix_usage_call_id",
+            "call_id",
+            sqlite_where=sa.text("call_id IS NOT NULL"),
+            postgresql_where=sa.text("call_id IS NOT NULL"),
+        ),
+        {"postgresql_partition_by": "RANGE (id)"},
+    )
 
     id: int | None = Field(default=None, sa_type=BigId, primary_key=True)
-    source_id: int = Field(foreign_key="sources.id")
-    event_ref: str
-    revision: int = Field(default=0, sa_type=sa.SmallInteger)
-    content_hash: int = Field(sa_type=sa.BigInteger)
     occurred_at: datetime = Field(sa_type=UtcDateTime)
     recorded_at: datetime = Field(sa_type=UtcDateTime)
-    dimension_set_id: int = Field(foreign_key="dimension_sets.id")
+    content_hash: int = Field(sa_type=sa.BigInteger)
+    call_id: int | None = Field(default=None, sa_type=sa.BigInteger)
+    reported_nanos: int | None = Field(default=None, sa_type=Nanos)
+    source_id: int
+    dimension_set_id: int
     input_tokens: int | None = None
     cached_input_tokens: int | None = None
     cache_write_tokens: int | None = None
@@ -86,19 +126,30 @@ class UsageRow(SQLModel, table=True):
     cache_write_1h_tokens: int | None = None
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
-    other_units: dict[str, int] | None = Field(default=None, sa_type=sa.JSON(none_as_null=True))
-    attempt: int = Field(default=1, sa_type=sa.SmallInteger)
-    operation_ref: str | None = None
-    trace_ref: str | None = None
-    response_ref: str | None = None
-    request_model: str | None = None
     latency_ms: int | None = None
     time_to_first_token_ms: int | None = None
+    revision: int = Field(default=0, sa_type=sa.SmallInteger)
+    attempt: int = Field(default=1, sa_type=sa.SmallInteger)
+    witness: int = Field(default=Witness.SDK, sa_type=sa.SmallInteger)
     cache_hit: bool | None = None
-    hold_id: str | None = None
-    reported_nanos: int | None = Field(default=None, sa_type=Nanos)
-    extra_tags: dict[str, str] | None = Field(default=None, sa_type=sa.JSON(none_as_null=True))
+    event_ref: str = Field(sa_type=Reference)
+    operation_ref: str | None = Field(default=None, sa_type=Reference)
+    trace_ref: str | None = Field(default=None, sa_type=Reference)
+    span_ref: str | None = Field(default=None, sa_type=Reference)
+    response_ref: str | None = Field(default=None, sa_type=Reference)
+    request_model: str | None = None
+    hold_id: str | None = Field(default=None, sa_type=Reference)
     flags: str | None = None
+    other_units: dict[str, int] | None = Field(default=None, sa_type=sa.JSON(none_as_null=True))
+    extra_tags: dict[str, str] | None = Field(default=None, sa_type=sa.JSON(none_as_null=True))
+
+
+sa.Index(
+    "ix_usage_operation_ref",
+    ReferenceBucket(table_of(UsageRow).c.operation_ref),
+    # PostgreSQL does not look at statistics of a partial index, and has usage read as a whole.
+    sqlite_where=sa.text("operation_ref IS NOT NULL"),
+)
 
 
 class ChargeRow(SQLModel, table=True):
@@ -106,9 +157,12 @@ class ChargeRow(SQLModel, table=True):
 
     Amounts are NULL when the usage is unpriced.
 
-    ``reverses_usage_id`` names the usage whose charge this one takes back: an earlier revision, or,
-    when ``rerate_id`` says that the usage was rated again, the usage itself. The charge that stands
-    is the last one that takes nothing back.
+    ``reverses_usage_id`` names the usage whose charge this one takes back: an earlier revision or,
+    when it was rated or attributed again or another witness counts, the usage itself. The charge
+    that stands for a usage is its last one, unless that or a later revision takes it back.
+    ``dimension_set_id`` is where it counts; NULL is where its usage was placed first.
+
+    Partitions are those of usage. What ids name was written by the same transaction or before it.
     """
 
     __tablename__ = "charges"
@@ -125,20 +179,22 @@ class ChargeRow(SQLModel, table=True):
             sqlite_where=sa.text(IS_UNPRICED),
             postgresql_where=sa.text(IS_UNPRICED),
         ),
-        {"sqlite_with_rowid": False},
+        {"sqlite_with_rowid": False, "postgresql_partition_by": "RANGE (usage_id)"},
     )
 
-    usage_id: int = Field(sa_type=sa.BigInteger, primary_key=True, foreign_key="usage.id")
-    sequence: int = Field(default=0, sa_type=sa.SmallInteger, primary_key=True)
-    basis: str
-    price_row_id: int | None = Field(default=None, foreign_key="price_rows.id")
-    price_list_id: int | None = Field(default=None, foreign_key="price_lists.id")
+    usage_id: int = Field(sa_type=sa.BigInteger, primary_key=True)
     list_nanos: int | None = Field(default=None, sa_type=Nanos)
     contracted_nanos: int | None = Field(default=None, sa_type=Nanos)
     effective_nanos: int | None = Field(default=None, sa_type=Nanos)
-    accounting_period: int
     reverses_usage_id: int | None = Field(default=None, sa_type=sa.BigInteger)
-    rerate_id: int | None = Field(default=None, foreign_key="rerates.id")
+    price_row_id: int | None = None
+    price_list_id: int | None = None
+    accounting_period: int
+    rerate_id: int | None = None
+    reattribution_id: int | None = None
+    dimension_set_id: int | None = None
+    sequence: int = Field(default=0, sa_type=sa.SmallInteger, primary_key=True)
+    basis: str = Field(sa_type=BasisCode)
     flags: str | None = None
 
 
@@ -260,7 +316,7 @@ class CounterTransferRow(SQLModel, table=True):
     __tablename__ = "counter_transfers"
 
     id: int | None = Field(default=None, sa_type=BigId, primary_key=True)
-    usage_id: int = Field(sa_type=sa.BigInteger, foreign_key="usage.id", index=True)
+    usage_id: int = Field(sa_type=sa.BigInteger, index=True)
     to_counter_id: int = Field(sa_type=sa.BigInteger, index=True)
     from_counter_id: int | None = Field(default=None, sa_type=sa.BigInteger, index=True)
     quantity: int = Field(sa_type=sa.BigInteger)
@@ -368,7 +424,8 @@ class OutboxRow(SQLModel, table=True):
 class ApiKeyRow(SQLModel, table=True):
     """An API key; only the SHA-256 of its secret is kept.
 
-    ``pinned_tags`` beat what the caller says.
+    ``pinned_tags`` beat what the caller says. ``trust`` is ``caller`` or ``gateway``; usage without
+    a tag among ``required_tags`` is refused when ``on_missing`` is ``reject``.
     """
 
     __tablename__ = "api_keys"
@@ -378,6 +435,9 @@ class ApiKeyRow(SQLModel, table=True):
     secret_sha256: str = Field(unique=True)
     scopes: list[str] = Field(sa_type=sa.JSON)
     pinned_tags: dict[str, str] = Field(default_factory=dict, sa_type=sa.JSON)
+    trust: str = "caller"
+    required_tags: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    on_missing: str = "unallocated"
     created_at: datetime = Field(sa_type=UtcDateTime)
     revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
@@ -398,53 +458,6 @@ class OwnerRow(SQLModel, table=True):
     valid_from: datetime = Field(sa_type=UtcDateTime)
     valid_to: datetime | None = Field(default=None, sa_type=UtcDateTime)
     recorded_at: datetime = Field(sa_type=UtcDateTime)
-
-
-class BillImportRow(SQLModel, table=True):
-    """One import of a provider's file; the same bytes are imported once."""
-
-    __tablename__ = "bill_imports"
-
-    id: str = Field(primary_key=True)
-    source: str
-    file_name: str
-    sha256: str = Field(unique=True)
-    line_count: int
-    imported_at: datetime = Field(sa_type=UtcDateTime)
-
-
-class BillLineRow(SQLModel, table=True):
-    """One line a provider billed.
-
-    ``superseded_by`` names the later import that restated its account and day.
-    """
-
-    __tablename__ = "bill_lines"
-    __table_args__ = (
-        sa.Index("ix_bill_lines_bucket", "source", "account", "period_start"),
-        sa.Index("ix_bill_lines_period_start", "period_start"),
-    )
-
-    id: int | None = Field(default=None, sa_type=BigId, primary_key=True)
-    import_id: str = Field(foreign_key="bill_imports.id")
-    row_number: int
-    source: str
-    provider: str
-    account: str = ""
-    project: str | None = None
-    model: str | None = None
-    description: str | None = None
-    category: str
-    period_start: datetime = Field(sa_type=UtcDateTime)
-    period_end: datetime = Field(sa_type=UtcDateTime)
-    quantity: str | None = None
-    unit: str | None = None
-    billed_amount: str
-    billed_nanos: int = Field(sa_type=Nanos)
-    list_nanos: int | None = Field(default=None, sa_type=Nanos)
-    currency: str
-    tags: dict[str, str] = Field(default_factory=dict, sa_type=sa.JSON)
-    superseded_by: str | None = Field(default=None, foreign_key="bill_imports.id")
 
 
 class ReportRunRow(SQLModel, table=True):
