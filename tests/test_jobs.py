@@ -18,6 +18,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from tests.builders import (
     NOBODY,
+    ask,
     cents,
     hold_cents,
     make_budget,
@@ -40,7 +41,14 @@ from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.outcomes import RecordOutcomes
 from tokenbudget.store.db import Database
 from tokenbudget.store.outcome_tables import OutcomeRow
-from tokenbudget.store.tables import ChargeRow, LeaseRow, OutboxRow, ReportRunRow, RerateRow
+from tokenbudget.store.tables import (
+    ChargeRow,
+    DecisionRow,
+    LeaseRow,
+    OutboxRow,
+    ReportRunRow,
+    RerateRow,
+)
 
 POLL_SECONDS = 0.01
 PATIENCE_SECONDS = 10
@@ -93,6 +101,7 @@ def test_the_schedule_is_as_the_settings_say(services: Services) -> None:
     try:
         assert job_named(jobs, "hold_expiry").trigger.interval == timedelta(seconds=15)
         assert job_named(jobs, "outbox").trigger.interval == timedelta(seconds=2)
+        assert job_named(jobs, "decisions").trigger.interval == timedelta(hours=1)
         assert job_named(jobs, "forecasts").trigger.interval == timedelta(minutes=15)
         assert job_named(jobs, "unpriced").trigger.interval == timedelta(minutes=5)
         assert job_named(jobs, "outcomes").trigger.interval == timedelta(minutes=1)
@@ -178,6 +187,21 @@ def test_the_first_round_of_unpriced_usage_does_not_wait(services: Services) -> 
     jobs.stop()
 
     assert [row["state"] for row in rows_of(services.database, RerateRow)] == ["applied"]
+
+
+def test_decisions_are_let_go_after_their_time(
+    jobs: Jobs, ledger: Ledger, database: Database, clock: FrozenClock
+) -> None:
+    set_budgets(database, make_budget(limit="0.01"), now=clock())
+    assert ask(ledger)["decision"] == "deny"
+    clock.advance(days=90)
+
+    jobs.forget_decisions()
+    kept = len(rows_of(database, DecisionRow))
+    clock.advance(seconds=1)
+    jobs.forget_decisions()
+
+    assert (kept, len(rows_of(database, DecisionRow))) == (1, 0)
 
 
 def test_forecasts_are_worked_out(

@@ -59,12 +59,41 @@ def upgrade() -> None:
         sa.Column("overdraft", sa.BigInteger(), nullable=False),
         sa.Column("baseline", sa.String(), nullable=False),
         sa.Column("fail_mode", sa.String(), nullable=False),
+        sa.Column("rollover", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("after_usage_id", sa.BigInteger(), nullable=False),
         sa.Column("owner", sa.String(), nullable=True),
         sa.Column("channels", sa.JSON(), nullable=False),
         sa.Column("valid_from", sa.BigInteger(), nullable=False),
         sa.Column("valid_to", sa.BigInteger(), nullable=True),
         sa.Column("recorded_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", "version", name=op.f("pk_budgets")),
+    )
+    op.create_table(
+        "budget_raises",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("budget_id", sa.String(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("valid_from", sa.BigInteger(), nullable=False),
+        sa.Column("valid_to", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_budget_raises")),
+    )
+    with op.batch_alter_table("budget_raises", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_budget_raises_budget_id"), ["budget_id"], unique=False)
+
+    op.create_table(
+        "budget_raise_ends",
+        sa.Column("raise_id", sa.String(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["raise_id"],
+            ["budget_raises.id"],
+            name=op.f("fk_budget_raise_ends_raise_id_budget_raises"),
+        ),
+        sa.PrimaryKeyConstraint("raise_id", name=op.f("pk_budget_raise_ends")),
     )
     op.create_table(
         "charges",
@@ -147,6 +176,7 @@ def upgrade() -> None:
         sa.Column("settled", sa.BigInteger(), nullable=False),
         sa.Column("held", sa.BigInteger(), nullable=False),
         sa.Column("baseline", sa.BigInteger(), nullable=False),
+        sa.Column("carry", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_counters")),
         sa.UniqueConstraint(
             "budget_id",
@@ -202,6 +232,51 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "decisions",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("decided_at", sa.BigInteger(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("decision", sa.String(), nullable=False),
+        sa.Column("reasons", sa.JSON(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("estimate_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("budget_id", sa.String(), nullable=True),
+        sa.Column("budget_version", sa.Integer(), nullable=True),
+        sa.Column("hold_id", sa.String(), nullable=True),
+        sa.Column("is_dry_run", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_decisions")),
+    )
+    with op.batch_alter_table("decisions", schema=None) as batch_op:
+        batch_op.create_index("ix_decisions_budget_id", ["budget_id", "decided_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_decisions_decided_at"), ["decided_at"], unique=False)
+        batch_op.create_index("ix_decisions_outcome", ["decision", "decided_at"], unique=False)
+    op.create_table(
+        "omitted_denials",
+        sa.Column("minute", sa.BigInteger(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("budget_id", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("denials", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "minute", "key_id", "budget_id", "reason", name=op.f("pk_omitted_denials")
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "unsettled",
+        sa.Column("usage_id", sa.BigInteger(), nullable=False),
+        sa.Column("occurred_at", sa.BigInteger(), nullable=False),
+        sa.Column("hold_id", sa.String(), nullable=False),
+        sa.Column("dimension_set_id", sa.Integer(), nullable=False),
+        sa.Column("provisional_nanos", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("usage_id", name=op.f("pk_unsettled")),
+    )
+    with op.batch_alter_table("unsettled", schema=None) as batch_op:
+        batch_op.create_index("ix_unsettled_occurred_at", ["occurred_at", "usage_id"], unique=False)
+    op.create_table(
         "holds",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
@@ -209,13 +284,29 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("provider", sa.String(), nullable=True),
         sa.Column("model", sa.String(), nullable=True),
+        sa.Column("team", sa.String(), nullable=True),
+        sa.Column("feature", sa.String(), nullable=True),
         sa.Column("estimate_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("input_tokens", sa.Integer(), nullable=True),
         sa.Column("counted_tokens", sa.Integer(), nullable=True),
         sa.Column("counting_method", sa.String(), nullable=True),
         sa.Column("grants", sa.JSON(), nullable=False),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("remaining_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("remaining_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("remaining_requests", sa.Integer(), nullable=True),
+        sa.Column("pieces_settled", sa.Integer(), nullable=False),
+        sa.Column("settled_nanos", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_holds")),
     )
     with op.batch_alter_table("holds", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_holds_expired",
+            ["expires_at", "id"],
+            unique=False,
+            sqlite_where=sa.text("state = 'expired'"),
+            postgresql_where=sa.text("state = 'expired'"),
+        )
         batch_op.create_index(
             "ix_holds_open_expires_at",
             ["expires_at"],
@@ -394,6 +485,44 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("version", name=op.f("pk_tag_rules")),
     )
     op.create_table(
+        "policies",
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("content", sa.JSON(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_by", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("version", name=op.f("pk_policies")),
+    )
+    op.create_table(
+        "output_counts",
+        sa.Column("day", sa.BigInteger(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("feature", sa.String(), nullable=False),
+        sa.Column("up_to", sa.Integer(), nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "day", "provider", "model", "feature", "up_to", name=op.f("pk_output_counts")
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "output_bounds",
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("feature", sa.String(), nullable=False),
+        sa.Column("tokens", sa.Integer(), nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("provider", "model", "feature", name=op.f("pk_output_bounds")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "output_progress",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("last_usage_id", sa.BigInteger(), nullable=False),
+        sa.Column("computed_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_output_progress")),
+    )
+    op.create_table(
         "trace_spans",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("trace_ref", sa.String(), nullable=False),
@@ -485,19 +614,20 @@ def upgrade() -> None:
         sa.Column("measured", sa.BigInteger(), nullable=False),
         sa.Column("limit_quantity", sa.BigInteger(), nullable=False),
         sa.Column("raised_at", sa.BigInteger(), nullable=False),
+        sa.Column("resolved_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["counter_id"], ["counters.id"], name=op.f("fk_alerts_counter_id_counters")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_alerts")),
-        sa.UniqueConstraint(
-            "budget_id",
-            "counter_id",
-            "threshold",
-            "kind",
-            name=op.f("uq_alerts_budget_id_counter_id_threshold_kind"),
-        ),
     )
     with op.batch_alter_table("alerts", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_alerts_firing",
+            ["counter_id", "threshold", "kind"],
+            unique=True,
+            sqlite_where=sa.text("resolved_at IS NULL"),
+            postgresql_where=sa.text("resolved_at IS NULL"),
+        )
         batch_op.create_index(batch_op.f("ix_alerts_raised_at"), ["raised_at"], unique=False)
 
     op.create_table(
@@ -568,6 +698,20 @@ def upgrade() -> None:
             ["counter_id"], ["counters.id"], name=op.f("fk_forecasts_counter_id_counters")
         ),
         sa.PrimaryKeyConstraint("counter_id", name=op.f("pk_forecasts")),
+    )
+    op.create_table(
+        "hold_pieces",
+        sa.Column("hold_id", sa.String(), nullable=False),
+        sa.Column("call_id", sa.BigInteger(), nullable=False),
+        sa.Column("settled_at", sa.BigInteger(), nullable=False),
+        sa.Column("taken_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("taken_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("taken_requests", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["hold_id"], ["holds.id"], name=op.f("fk_hold_pieces_hold_id_holds")
+        ),
+        sa.PrimaryKeyConstraint("hold_id", "call_id", name=op.f("pk_hold_pieces")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "hold_resolutions",
@@ -799,6 +943,7 @@ def downgrade() -> None:
     op.drop_table("outcomes")
     op.drop_table("outcome_rollups")
     op.drop_table("hold_resolutions")
+    op.drop_table("hold_pieces")
     op.drop_table("forecasts")
     op.drop_table("commitment_shares")
     with op.batch_alter_table("bill_lines", schema=None) as batch_op:
@@ -808,6 +953,11 @@ def downgrade() -> None:
     op.drop_table("bill_lines")
     with op.batch_alter_table("alerts", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_alerts_raised_at"))
+        batch_op.drop_index(
+            "ix_alerts_firing",
+            sqlite_where=sa.text("resolved_at IS NULL"),
+            postgresql_where=sa.text("resolved_at IS NULL"),
+        )
 
     op.drop_table("alerts")
     op.drop_table("usage_stretches")
@@ -827,6 +977,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_trace_spans_seen_at"))
 
     op.drop_table("trace_spans")
+    op.drop_table("output_progress")
+    op.drop_table("output_bounds")
+    op.drop_table("output_counts")
+    op.drop_table("policies")
     op.drop_table("tag_rules")
     op.drop_table("sources")
     op.drop_table("set_aside")
@@ -858,12 +1012,26 @@ def downgrade() -> None:
     op.drop_table("leases")
     with op.batch_alter_table("holds", schema=None) as batch_op:
         batch_op.drop_index(
+            "ix_holds_expired",
+            sqlite_where=sa.text("state = 'expired'"),
+            postgresql_where=sa.text("state = 'expired'"),
+        )
+        batch_op.drop_index(
             "ix_holds_open_expires_at",
             sqlite_where=sa.text("state = 'held'"),
             postgresql_where=sa.text("state = 'held'"),
         )
 
     op.drop_table("holds")
+    with op.batch_alter_table("unsettled", schema=None) as batch_op:
+        batch_op.drop_index("ix_unsettled_occurred_at")
+    op.drop_table("unsettled")
+    op.drop_table("omitted_denials")
+    with op.batch_alter_table("decisions", schema=None) as batch_op:
+        batch_op.drop_index("ix_decisions_outcome")
+        batch_op.drop_index(batch_op.f("ix_decisions_decided_at"))
+        batch_op.drop_index("ix_decisions_budget_id")
+    op.drop_table("decisions")
     op.drop_table("event_keys")
     op.drop_table("event_imports")
     op.drop_table("dimension_sets")
@@ -891,6 +1059,11 @@ def downgrade() -> None:
         )
 
     op.drop_table("charges")
+    op.drop_table("budget_raise_ends")
+    with op.batch_alter_table("budget_raises", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_budget_raises_budget_id"))
+
+    op.drop_table("budget_raises")
     op.drop_table("budgets")
     op.drop_table("bill_imports")
     op.drop_table("api_keys")

@@ -16,6 +16,7 @@ from tokenbudget.domain.errors import ConfigurationError
 from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.formats.agreements import load_agreements
 from tokenbudget.formats.compiled_prices import load_compiled_prices
+from tokenbudget.services.decisions import LogTerms
 from tokenbudget.services.holds import HoldTerms
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.placement import Memory
@@ -91,11 +92,17 @@ def make_ledger(services: Services) -> Ledger:
         usual=timedelta(seconds=settings.hold_ttl_seconds),
         longest=timedelta(seconds=settings.hold_max_seconds),
         grace=timedelta(seconds=settings.hold_grace_seconds),
+        longest_batch=timedelta(seconds=settings.hold_max_batch_ttl_seconds),
     )
     return Ledger(
         database=services.database,
         shelf=RulebookShelf(services.price_list),
         memory=Memory(frozenset(settings.unrolled_tags)),
-        terms=Terms(settings.currency, holds, settings.default_max_output_tokens),
+        terms=Terms(
+            settings.currency,
+            holds,
+            settings.default_max_output_tokens,
+            log=LogTerms(settings.decision_sample_percent),
+        ),
         clock=services.clock,
     )

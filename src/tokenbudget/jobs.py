@@ -21,12 +21,16 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from tokenbudget.bootstrap import Services, make_ledger
-from tokenbudget.services.budgets import refresh_forecasts
 from tokenbudget.services.commitments import list_days_due, share_days
+from tokenbudget.services.decisions import forget_old_decisions
 from tokenbudget.services.delivery import Webhook, deliver_due, http_sender
+from tokenbudget.services.forecasts import refresh_forecasts
 from tokenbudget.services.leadership import lead, step_down
 from tokenbudget.services.outcomes import join_outcomes
+from tokenbudget.services.output_bounds import count_outputs
 from tokenbudget.services.partitions import prepare_days
+from tokenbudget.services.raises import review_raises
+from tokenbudget.services.rates import forget_rates
 from tokenbudget.services.rerating import rate_unpriced
 from tokenbudget.services.scheduled_reports import write_weekly_once
 from tokenbudget.services.traces import forget_old_traces
@@ -34,11 +38,15 @@ from tokenbudget.settings import packaged_path
 
 LEASE_NAME: Final = "jobs"
 FORECAST_MINUTES: Final = 15
+RAISE_MINUTES: Final = 1
 SHARING_MINUTES: Final = 30
 UNPRICED_MINUTES: Final = 5
 PARTITIONING_HOURS: Final = 1
 OUTCOME_MINUTES: Final = 1
 TRACE_MINUTES: Final = 10
+DECISION_HOURS: Final = 1
+OUTPUT_HOURS: Final = 1
+RATE_HOURS: Final = 1
 MISFIRE_GRACE_SECONDS: Final = 3600
 DAYS_OF_WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -77,18 +85,22 @@ class Jobs:
             ),
             ("outbox", self.deliver, _every(seconds=settings.outbox_interval_seconds)),
             ("forecasts", self.forecast, _every(seconds=FORECAST_MINUTES * 60)),
+            ("raises", self.review_raises, _every(seconds=RAISE_MINUTES * 60)),
             ("commitments", self.share_commitments, _every(seconds=SHARING_MINUTES * 60)),
             ("outcomes", self.join_outcomes, _every(seconds=OUTCOME_MINUTES * 60)),
             ("unpriced", self.rate_unpriced, _every(seconds=UNPRICED_MINUTES * 60)),
             ("traces", self.forget_traces, _every(seconds=TRACE_MINUTES * 60)),
             ("partitions", self.prepare_days, _every(seconds=PARTITIONING_HOURS * 3600)),
+            ("output_bounds", self.count_outputs, _every(seconds=OUTPUT_HOURS * 3600)),
+            ("rate_counters", self.forget_rates, _every(seconds=RATE_HOURS * 3600)),
+            ("decisions", self.forget_decisions, _every(seconds=DECISION_HOURS * 3600)),
             ("weekly_report", self.report_week, weekly),
         )
         for name, job, trigger in table:
             self.scheduler.add_job(self.run_if_leading, trigger, (name, job), id=name)
         # Prices may have come with this very start, so the first round does not wait; nor do days
         # that went by while no server ran.
-        for name in ("unpriced", "partitions"):
+        for name in ("unpriced", "partitions", "output_bounds"):
             self.scheduler.modify_job(name, next_run_time=self.services.clock())
         self.scheduler.start()
 
@@ -121,7 +133,15 @@ class Jobs:
 
     def forecast(self) -> None:
         """Work out where every budget's window will end."""
-        refresh_forecasts(self.services.database, now=self.services.clock())
+        services = self.services
+        refresh_forecasts(
+            services.database, now=services.clock(), currency=services.settings.currency
+        )
+
+    def review_raises(self) -> None:
+        """Resolve and raise the alerts that begins and ends of raises bring."""
+        services = self.services
+        review_raises(services.database, now=services.clock(), currency=services.settings.currency)
 
     def share_commitments(self) -> None:
         """Share what commitments cost on the days that have finished."""
@@ -147,6 +167,22 @@ class Jobs:
         """Forget spans whose traces nothing more is awaited of."""
         window = timedelta(seconds=self.services.settings.trace_window_seconds)
         forget_old_traces(self.services.database, now=self.services.clock(), window=window)
+
+    def count_outputs(self) -> None:
+        """Count the output of calls and work out what is assumed of those that name no maximum."""
+        count_outputs(self.services.database, now=self.services.clock())
+
+    def forget_rates(self) -> None:
+        """Let go of the counters of minutes gone by."""
+        forget_rates(self.services.database, now=self.services.clock())
+
+    def forget_decisions(self) -> None:
+        """Let go of logged decisions that were kept for long enough."""
+        kept_for = timedelta(days=self.services.settings.decision_retention_days)
+        now = self.services.clock()
+        forgotten = forget_old_decisions(self.services.database, now=now, kept_for=kept_for)
+        if forgotten:
+            logger.info("decisions_forgotten", decisions=forgotten)
 
     def prepare_days(self) -> None:
         """Make the partitions of the coming days."""

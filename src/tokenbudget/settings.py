@@ -294,6 +294,26 @@ class Settings(BaseSettings):
     hold_max_seconds: Annotated[
         int, _about("Longest life of a hold, extensions included", unit="seconds", ge=1)
     ] = 3_600
+    hold_max_batch_ttl_seconds: Annotated[
+        int,
+        _about(
+            "Longest life of a hold for several requests, such as a batch job's completion window",
+            unit="seconds",
+            ge=1,
+        ),
+    ] = 26 * 3_600
+    decision_sample_percent: Annotated[
+        int,
+        _about(
+            "Share of allowed and reduced checks that is logged; denials always are",
+            unit="percent",
+            ge=0,
+            le=100,
+        ),
+    ] = 1
+    decision_retention_days: Annotated[
+        int, _about("How long logged decisions are kept", unit="days", ge=1, le=3_650)
+    ] = 90
     default_max_output_tokens: Annotated[
         int, _about("Output assumed when a check names no maximum", unit="tokens", ge=1)
     ] = 4_096

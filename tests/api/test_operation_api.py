@@ -73,6 +73,7 @@ def test_selfcheck_holds_on_an_honest_ledger(client: TestClient) -> None:
         "held = sum of open holds": True,
         "held >= 0": True,
         "no hold resolved twice": True,
+        "left of a hold = granted - taken by pieces": True,
         "one charge stands for a call": True,
         "usage is found by when it occurred": True,
         "rollups of outcomes = outcomes": True,

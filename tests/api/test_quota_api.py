@@ -57,11 +57,14 @@ def test_an_allowed_check_says_what_is_held_and_which_budget_binds(client: TestC
         "estimate": "0.020000000",
         "currency": "USD",
         "basis": "rated",
-        "limits": {"max_output_tokens": 5_000, "model": "plain"},
+        "limits": {"max_output_tokens": 5_000, "model": "plain", "requests": 1},
         "binding": {
             "budget": "growth-monthly",
+            "budget_version": 1,
             "unit": "money",
             "limit": "0.100000000",
+            "carry": "0.000000000",
+            "raised": "0.000000000",
             "settled": "0.000000000",
             "held": "0.020000000",
             "headroom": "0.080000000",
@@ -108,7 +111,7 @@ def test_a_reduced_check_says_to_what_and_holds_no_more(client: TestClient) -> N
 
     # A cent of input leaves nine cents, and a cent buys 5,000 output tokens.
     assert decision["decision"] == "reduce"
-    assert decision["limits"] == {"max_output_tokens": 45_000, "model": "plain"}
+    assert decision["limits"] == {"max_output_tokens": 45_000, "model": "plain", "requests": 1}
     assert decision["estimate"] == decision["binding"]["held"] == "0.100000000"
 
 
@@ -182,7 +185,8 @@ def test_a_check_without_a_maximum_names_the_bound_it_assumed(client: TestClient
     assert decision["warnings"] == [
         {
             "code": "output_bound_assumed",
-            "detail": "no max_output_tokens was given; 4096 were assumed",
+            "detail": "no max_output_tokens was given; 4096 were assumed"
+            " (TOKENBUDGET_DEFAULT_MAX_OUTPUT_TOKENS)",
         }
     ]
 
@@ -239,9 +243,70 @@ def test_a_hold_is_shown_extended_and_released(client: TestClient, services: Ser
         "created_at": "2026-11-20T12:00:00Z",
         "expires_at": "2026-11-20T12:10:00Z",
         "estimate": "0.020000000",
+        "requests": 1,
+        "pieces_settled": 0,
+        "remaining": "0.020000000",
+        "settled": None,
+        "overage": None,
     }
     assert (released.json()["state"], again.status_code) == ("released", 200)
     assert broken_rules(services.database) == []
+
+
+@pytest.mark.usefixtures("monthly")
+def test_a_lease_is_taken_piece_by_piece_and_given_back(
+    client: TestClient, services: Services, clock: FrozenClock
+) -> None:
+    # Five requests of two cents each fit into ten cents.
+    lease = check(client, requests=20, ttl_seconds=90)
+    hold_id = lease["hold_id"]
+    named = {"hold_id": hold_id, "usage": {"input_tokens": 10_000}}
+
+    client.post("/v1/events", json=[make_event(**named), make_event(event_id="e2", **named)])
+    shown = client.get(f"/v1/quota/holds/{hold_id}").json()
+    released = client.post(f"/v1/quota/holds/{hold_id}/release").json()
+
+    assert (lease["decision"], lease["expires_at"]) == ("reduce", "2026-11-20T12:01:30Z")
+    assert lease["limits"] == {"max_output_tokens": 5_000, "model": "plain", "requests": 5}
+    assert shown == {
+        "hold_id": hold_id,
+        "state": "held",
+        "created_at": "2026-11-20T12:00:00Z",
+        "expires_at": "2026-11-20T12:01:30Z",
+        "estimate": "0.100000000",
+        "requests": 5,
+        "pieces_settled": 2,
+        "remaining": "0.080000000",
+        "settled": "0.020000000",
+        "overage": "0.000000000",
+    }
+    assert released == {**shown, "state": "settled", "remaining": "0.000000000"}
+    assert standings(services.database, now=clock()) == {
+        ("growth-monthly", "acme"): (20_000_000, 0)
+    }
+    assert broken_rules(services.database) == []
+
+
+def test_an_extension_is_made_once_under_its_header(client: TestClient, clock: FrozenClock) -> None:
+    path = f"/v1/quota/holds/{check(client)['hold_id']}/extend"
+    headers = {"Idempotency-Key": "again"}
+
+    first = client.post(path, json={"ttl_seconds": 600}, headers=headers)
+    clock.advance(seconds=30)
+    again = client.post(path, json={"ttl_seconds": 600}, headers=headers)
+    other = client.post(path, json={"ttl_seconds": 700}, headers=headers)
+
+    assert first.json() == again.json()
+    assert (other.status_code, other.json()["code"]) == (409, "conflict")
+
+
+def test_a_hold_that_ran_out_cannot_be_extended(client: TestClient, clock: FrozenClock) -> None:
+    hold_id = check(client)["hold_id"]
+    clock.advance(minutes=2)
+
+    answer = client.post(f"/v1/quota/holds/{hold_id}/extend", json={"ttl_seconds": 60})
+
+    assert (answer.status_code, answer.json()["state"]) == (409, "expired")
 
 
 @pytest.mark.usefixtures("monthly")
@@ -286,6 +351,9 @@ BAD_CHECKS: list[tuple[dict[str, Any], str]] = [
     ({"input_tokens": MANY_TOKENS + 1}, "`input_tokens`"),
     ({"max_output_tokens": MANY_TOKENS + 1}, "`max_output_tokens`"),
     ({"input_tokens": "many"}, "`input_tokens`"),
+    ({"requests": 0}, "`requests`"),
+    ({"requests": 1_000_001}, "`requests`"),
+    ({"requests": 10**6, "estimate": 10**6}, "the check asks for more than 1000000000 USD"),
     ({"colour": "red"}, "unknown field `colour`"),
     ({"tags": {"team": 7}}, "`tags[...]`"),
     ({"tags": {"team": "a\0b"}}, "tags holds a NUL character"),

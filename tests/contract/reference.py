@@ -51,7 +51,24 @@ NOTICE_CODES: Final = {
     ),
     "budget_exceeded": ("warning", "a soft budget would be exceeded"),
     "budget_exhausted": ("reason", "a hard budget has no room for this call"),
+    "children_exceed_parent": (
+        "warning",
+        "budgets just written allow more together than their parent (not of a check)",
+    ),
+    "feature_deprecated": ("warning", "the feature is registered as deprecated"),
+    "feature_retired": ("reason or warning", "the feature is registered as retired"),
+    "model_not_allowed": ("reason or warning", "a policy does not allow the model"),
+    "model_sunset": (
+        "reason or warning",
+        "the model is no longer served, or will not be within 30 days",
+    ),
+    "operation_unknown": (
+        "warning",
+        "no `operation_id` was given, so hard budgets for each operation were not checked",
+    ),
     "output_bound_assumed": ("warning", "no `max_output_tokens` was given and a bound was assumed"),
+    "owner_missing": ("reason or warning", "a policy demands an owner, and nobody is registered"),
+    "rate_exceeded": ("reason", "a hard budget a minute has no room for this call"),
     "unpriced_model": ("reason or warning", "no price is known for the model"),
 }
 # Routes the OpenAPI document leaves out: they are for people.

@@ -31,7 +31,13 @@ CLOCK_READS = frozenset(
     }
 )
 COMMIT_FILE = "store/db.py"
-LOOPS_THAT_SURVIVE = ("jobs.py", "services/group_commit.py", "cli/__init__.py", "api/app.py")
+LOOPS_THAT_SURVIVE = (
+    "jobs.py",
+    "services/group_commit.py",
+    "cli/__init__.py",
+    "api/app.py",
+    "api/hot_protocol.py",
+)
 BROAD_ERRORS = frozenset({"Exception", "BaseException"})
 OPTIONAL_LIBRARIES = frozenset({"genai_prices", "psycopg"})
 MIGRATIONS = "alembic/versions/"

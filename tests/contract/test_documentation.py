@@ -17,6 +17,7 @@ from tests.contract.source_files import REPOSITORY, SourceFile, python_files
 from tokenbudget.api.openapi import METHOD_NOT_ALLOWED, error_types
 from tokenbudget.asgi import make_server
 from tokenbudget.bootstrap import Services, utc_now
+from tokenbudget.gateways._settings import VARIABLES as GATEWAY_VARIABLES
 from tokenbudget.settings import Settings, variable_name
 from tokenbudget.store.db import Database
 
@@ -105,7 +106,13 @@ def test_every_environment_variable_in_the_documents_exists() -> None:
         for name in re.findall(r"TOKENBUDGET_[A-Z_]+[A-Z]", document.read_text(encoding="utf-8"))
     }
 
-    assert named <= known | OF_TESTS
+    assert named <= known | OF_TESTS | set(GATEWAY_VARIABLES)
+
+
+def test_every_variable_of_a_gateway_is_documented() -> None:
+    listed_ones = FIRST_CELL.findall((REPOSITORY / "docs" / "gateways.md").read_text("utf-8"))
+
+    assert {name for name in listed_ones if name.isupper()} == set(GATEWAY_VARIABLES)
 
 
 def test_every_command_in_the_readme_exists() -> None:

@@ -12,7 +12,7 @@ from tokenbudget.domain.budgets import (
     LIFETIME,
     BudgetIndex,
     BudgetWindow,
-    Carried,
+    OtherDays,
     ThresholdOn,
     crossed_thresholds,
     forecast_at_end,
@@ -129,7 +129,7 @@ def test_a_budget_that_rolls_counts_the_days_it_looks_back_on_when_it_begins() -
 
 def test_what_other_days_hold_counts_with_today_as_it_stands_now() -> None:
     yesterday = make_counter(settled=5, held=7)
-    today = make_counter(settled=60, held=15, carried=Carried(2, 3, (yesterday,)))
+    today = make_counter(settled=60, held=15, other_days=OtherDays(2, 3, (yesterday,)))
     yesterday.settled += 4
     yesterday.held -= 7
 

@@ -9,17 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.domain.budget_cases import NOVEMBER, make_counter, make_live_budget
-from tokenbudget.domain.budgets import Carried, Mode, Unit
+from tokenbudget.domain.budgets import Mode, OtherDays, Unit
 from tokenbudget.domain.holds import (
     Account,
     Demand,
     HoldState,
     Notice,
+    Remainder,
+    affordable_requests,
     binding_of,
     exhausted_notice,
     grant,
     judge,
     output_room,
+    overage,
     settled_state,
 )
 from tokenbudget.domain.usage import Basis
@@ -45,7 +48,7 @@ def test_a_demand_is_told_in_the_unit_of_the_budget(unit: Unit, quantity: int) -
 
 def test_what_other_days_hold_is_part_of_what_binds() -> None:
     account = make_account(settled=20, held=10)
-    account.counter.carried = Carried(25, 6)
+    account.counter.other_days = OtherDays(25, 6)
 
     verdict = judge(make_demand(), [account])
 
@@ -117,7 +120,7 @@ def test_a_grant_is_set_aside_in_every_counter() -> None:
 
     grants = grant(make_demand(), [money, tokens])
 
-    assert grants == [[1, 40], [2, 30]]
+    assert grants == [[1, 40, 0], [2, 30, 1]]
     assert (money.counter.held, tokens.counter.held) == (40, 30)
 
 
@@ -178,3 +181,52 @@ def test_what_is_admitted_never_exceeds_any_hard_limit(
             grant(demand, accounts)
 
     assert all(0 <= account.counter.held <= account.budget.limit for account in accounts)
+
+
+def test_several_requests_ask_for_that_many_times_as_much() -> None:
+    assert make_demand().times(1) == make_demand()
+    assert make_demand().times(3) == Demand(120, 90, Basis.RATED, requests=3)
+    assert make_demand(nanos=None).times(3).nanos is None
+
+
+def test_as_many_requests_are_affordable_as_every_hard_budget_has_room_for() -> None:
+    wide = make_account()
+    narrow = make_account(counter_id=2, unit=Unit.TOKENS, settled=15)
+    silent = make_account(counter_id=3, settled=99, mode=Mode.SOFT)
+
+    assert affordable_requests(make_demand(), [wide, silent]) == 2
+    assert affordable_requests(make_demand(nanos=10), [wide, narrow, silent]) == 2
+    assert affordable_requests(make_demand(), [make_account(settled=140), wide]) == 0
+
+
+def test_requests_that_draw_on_no_hard_budget_are_not_counted() -> None:
+    free = make_demand(nanos=0)
+
+    assert affordable_requests(free, [make_account(), make_account(mode=Mode.SHADOW)]) is None
+
+
+@given(st.lists(st.integers(0, 100)), st.integers(0, 200))
+def test_pieces_never_take_more_than_is_left(pieces: list[int], granted: int) -> None:
+    remainder = Remainder([granted])
+
+    taken = sum(remainder.take([each])[0] for each in pieces)
+
+    assert taken == min(granted, sum(pieces))
+    assert remainder.give_back() == [granted - taken]
+    assert remainder.left == [0]
+
+
+def test_a_piece_that_takes_back_takes_nothing() -> None:
+    remainder = Remainder([5, 5, 5])
+
+    assert remainder.take([-3, 0, 9]) == [0, 0, 5]
+    assert remainder.left == [5, 5, 0]
+
+
+@pytest.mark.parametrize(
+    ("settled", "estimate", "expected"), [(3, 5, 0), (8, 5, 3), (8, None, 8), (-2, None, 0)]
+)
+def test_overage_is_what_was_settled_above_the_hold(
+    settled: int, estimate: int | None, expected: int
+) -> None:
+    assert overage(settled, estimate) == expected

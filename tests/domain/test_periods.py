@@ -147,6 +147,8 @@ def test_micros_and_text_both_give_the_instant_back(instant: datetime) -> None:
 @pytest.mark.parametrize(
     ("window", "zone_name", "start", "end"),
     [
+        (Window.MINUTE, "UTC", utc(2026, 11, 20, 12, 45), utc(2026, 11, 20, 12, 46)),
+        (Window.MINUTE, "Asia/Kolkata", utc(2026, 11, 20, 12, 45), utc(2026, 11, 20, 12, 46)),
         (Window.HOUR, "UTC", utc(2026, 11, 20, 12), utc(2026, 11, 20, 13)),
         (Window.HOUR, "Asia/Kolkata", utc(2026, 11, 20, 12, 30), utc(2026, 11, 20, 13, 30)),
         (Window.DAY, "UTC", utc(2026, 11, 20), utc(2026, 11, 21)),
@@ -162,6 +164,16 @@ def test_each_window_is_cut_in_its_zone(
     window: Window, zone_name: str, start: datetime, end: datetime
 ) -> None:
     assert window_at(window, utc(2026, 11, 20, 12, 45), zone_name) == Period(start, end)
+
+
+def test_a_minute_begins_with_its_first_second() -> None:
+    instant = utc(2026, 11, 20, 12, 45, 59).replace(microsecond=999_999)
+
+    minute = window_at(Window.MINUTE, instant, "UTC")
+
+    assert minute == Period(utc(2026, 11, 20, 12, 45), utc(2026, 11, 20, 12, 46))
+    with pytest.raises(ValueError, match="naive"):
+        window_at(Window.MINUTE, instant.replace(tzinfo=None), "UTC")
 
 
 @pytest.mark.parametrize(("day", "hours"), [(date(2026, 3, 8), 23), (date(2026, 11, 1), 25)])

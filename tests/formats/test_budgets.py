@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tokenbudget.domain.allowances import Rollover
 from tokenbudget.domain.budgets import LIFETIME, BudgetWindow, Mode, ThresholdOn, Unit
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.periods import Period, Window
@@ -126,6 +127,12 @@ def test_calendar_windows_are_known(window: Window) -> None:
     assert parse_window(window.value, "UTC") == BudgetWindow(window, None, "UTC")
 
 
+def test_a_rate_has_no_thresholds_unless_they_are_named() -> None:
+    assert parse(window="minute").thresholds == ()
+    assert parse(window="minute", thresholds=[1]).thresholds == (10_000,)
+    assert parse(window="hour").thresholds == (5_000, 8_000, 10_000)
+
+
 def test_a_lifetime_never_ends() -> None:
     assert parse_window("lifetime", "UTC") == BudgetWindow(None, LIFETIME, "UTC")
 
@@ -161,6 +168,51 @@ def test_fiscal_years_begin_with_their_month(text: str, start: datetime, end: da
     assert window.period_at(datetime(2026, 11, 20, tzinfo=UTC)) == Period(start, end)
 
 
+def test_each_operation_may_have_a_window() -> None:
+    window = parse_window("operation", "UTC")
+
+    assert window == BudgetWindow(None, LIFETIME, "UTC", per_operation=True)
+
+
+def test_a_rollover_has_bounds_in_the_unit_of_the_budget() -> None:
+    draft = parse(rollover={"max_carry": 500, "max_debt": "20"}, unit="tokens", limit=1_000)
+    plain = parse(rollover={})
+
+    assert draft.rollover == Rollover(500, 20)
+    assert describe_budget(draft)["rollover"] == {"max_carry": "500", "max_debt": "20"}
+    assert plain.rollover == Rollover(None, 0)
+    assert describe_budget(plain)["rollover"] == {"max_carry": None, "max_debt": "0.000000000"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fault"),
+    [
+        ({"rollover": {"max_carry": "-1"}}, "rollover.max_carry -1 is negative"),
+        (
+            {"rollover": {"max_debt": "1.5"}, "unit": "tokens", "limit": 5},
+            "rollover.max_debt 1.5 must be",
+        ),
+        ({"rollover": {"most": "1"}}, "most"),
+        *(
+            ({"rollover": {}, "window": window}, "rollover needs a calendar window")
+            for window in ("minute", "rolling:3d", "lifetime", "operation")
+        ),
+        *(
+            ({"on": "forecast", "window": window}, "on 'forecast' needs a window that ends")
+            for window in ("minute", "rolling:3d", "lifetime", "operation")
+        ),
+    ],
+)
+def test_what_a_window_cannot_give_is_refused(overrides: dict[str, Any], fault: str) -> None:
+    assert fault in fault_of(**overrides)
+
+
+def test_a_fixed_range_may_be_forecast() -> None:
+    draft = parse(on="forecast", window="range:2026-11-01/2026-12-01")
+
+    assert draft.threshold_on is ThresholdOn.FORECAST
+
+
 @pytest.mark.parametrize("days", [1, 30, 366])
 def test_a_window_may_be_the_last_days(days: int) -> None:
     window = parse_window(f"rolling:{days}d", "America/New_York")
@@ -171,7 +223,7 @@ def test_a_window_may_be_the_last_days(days: int) -> None:
 @pytest.mark.parametrize(
     ("window", "fault"),
     [
-        ("fortnight", "window 'fortnight' is not one of hour, day, week, month, quarter, year, "),
+        ("fortnight", "window 'fortnight' is not one of minute, hour, day, week, month, quarter, "),
         ("", "window '' is not one of"),
         ("year:13", "window 'year:13' is not one of"),
         ("year:4", "window 'year:4' is not one of"),
@@ -185,7 +237,7 @@ def test_a_window_may_be_the_last_days(days: int) -> None:
         ("rolling:367d", "window 'rolling:367d' must be rolling:Nd"),
         ("rolling:7w", "window 'rolling:7w' must be rolling:Nd"),
         ("rolling:\u0663d", "window 'rolling:\u0663d' must be rolling:Nd"),
-        ("operation", "window 'operation' is not available in this version"),
+        ("operations", "window 'operations' is not one of"),
         ("range:2026-11-01", "must be range:START/END"),
         ("range:2026-11-01/soon", "window bound 'soon' is not a date or time"),
         ("range:2026-11-02/2026-11-01", "must end after it starts"),

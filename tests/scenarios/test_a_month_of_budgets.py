@@ -26,7 +26,8 @@ from tests.builders import (
     standings,
 )
 from tests.conftest import FrozenClock
-from tokenbudget.services.budgets import list_standings, refresh_forecasts
+from tokenbudget.services.budgets import list_standings
+from tokenbudget.services.forecasts import refresh_forecasts
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.store.db import Database
 from tokenbudget.store.tables import AlertRow
@@ -161,7 +162,7 @@ def a_soft_budget_tells_once_and_refuses_nothing(company: Company) -> None:
         company.clock.advance(days=1)
 
     assert company.alerts()[3:] == [("company", "1")]
-    refresh_forecasts(company.database, now=company.clock())
+    refresh_forecasts(company.database, now=company.clock(), currency="USD")
     [standing] = list_standings(company.database, now=company.clock(), budget_id="company")
     assert standing.settled == (1_085 + 150 + 8 * 199) * CENT
     assert standing.forecast is not None

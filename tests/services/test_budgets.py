@@ -30,8 +30,8 @@ from tokenbudget.services.budgets import (
     list_budgets,
     list_standings,
     list_versions,
-    refresh_forecasts,
 )
+from tokenbudget.services.forecasts import refresh_forecasts
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.store.db import Database
 from tokenbudget.store.tables import BudgetRow, CounterRow
@@ -412,7 +412,7 @@ def test_a_forecast_is_worked_out_from_what_was_spent_each_hour(
         record(ledger, make_event(event_id=f"e{hour}", usage=cents(2), occurred_at=occurred_at))
     hold_cents(ledger, 5)
 
-    counted = refresh_forecasts(database, now=clock())
+    counted = refresh_forecasts(database, now=clock(), currency="USD")
 
     # 24 cents settled, 5 held, and two cents for each of the twelve hours left.
     [standing] = list_standings(database, now=clock())
@@ -425,7 +425,7 @@ def test_there_is_no_forecast_without_history(
     set_budgets(database, make_budget(), now=clock())
     hold_cents(ledger, 5)
 
-    assert refresh_forecasts(database, now=clock()) == 0
+    assert refresh_forecasts(database, now=clock(), currency="USD") == 0
     assert list_standings(database, now=clock())[0].forecast is None
 
 
@@ -434,11 +434,11 @@ def test_a_forecast_of_counters_that_no_longer_count_is_dropped(
 ) -> None:
     set_budgets(database, make_budget(), now=clock())
     record(ledger, make_event(occurred_at="2026-11-20T08:00:00Z"))
-    refresh_forecasts(database, now=clock())
+    refresh_forecasts(database, now=clock(), currency="USD")
 
     set_budgets(database, make_budget(selector={"team": "growth"}), now=clock())
 
-    assert refresh_forecasts(database, now=clock()) == 1
+    assert refresh_forecasts(database, now=clock(), currency="USD") == 1
 
 
 def test_a_range_is_bounded_by_quarter_hours_so_that_rollups_can_fill_it() -> None:

@@ -66,7 +66,7 @@ def test_an_open_budget_lets_a_call_through_and_says_so(ledger: Ledger) -> None:
         "estimate": "0.020000000",
         "currency": "USD",
         "basis": "rated",
-        "limits": {"max_output_tokens": 5_000, "model": "plain"},
+        "limits": {"max_output_tokens": 5_000, "model": "plain", "requests": 1},
         "binding": None,
         "reasons": [],
         "fail_mode": "open",

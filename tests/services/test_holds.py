@@ -268,57 +268,6 @@ def test_an_unknown_hold_cannot_be_released_extended_or_shown(
         get_hold(database, "nobody-knows")
 
 
-def test_an_extended_hold_lives_from_now_on_for_the_time_asked(
-    ledger: Ledger, database: Database, clock: FrozenClock
-) -> None:
-    hold_id = hold_cents(ledger, 5)
-    clock.advance(seconds=50)
-
-    answer = extend(ledger, hold_id, seconds=60)
-
-    assert isinstance(answer, HoldView)
-    assert answer.expires_at == clock() + timedelta(seconds=60)
-    assert get_hold(database, hold_id).expires_at == answer.expires_at
-    clock.advance(seconds=30)
-    assert get_hold(database, hold_id).state is HoldState.HELD
-
-
-def test_no_extension_outlives_the_longest_life(
-    ledger: Ledger, database: Database, clock: FrozenClock
-) -> None:
-    hold_id = hold_cents(ledger, 5, ttl_seconds=3_000)
-    created_at = clock()
-    clock.advance(seconds=2_000)
-
-    extend(ledger, hold_id, seconds=3_000)
-
-    assert get_hold(database, hold_id).expires_at == created_at + timedelta(hours=1)
-
-
-def test_an_extension_never_shortens(
-    ledger: Ledger, database: Database, clock: FrozenClock
-) -> None:
-    hold_id = hold_cents(ledger, 5, ttl_seconds=600)
-
-    extend(ledger, hold_id, seconds=1)
-
-    assert get_hold(database, hold_id).expires_at == clock() + timedelta(seconds=600)
-
-
-@pytest.mark.parametrize("ending", ["settled", "released"])
-def test_a_hold_that_ended_cannot_be_extended(ledger: Ledger, ending: str) -> None:
-    hold_id = hold_cents(ledger, 5)
-    if ending == "settled":
-        record(ledger, make_event(hold_id=hold_id))
-    else:
-        release(ledger, hold_id)
-
-    answer = extend(ledger, hold_id, seconds=60)
-
-    assert isinstance(answer, Conflict)
-    assert answer.detail == f"hold {hold_id} is {ending}"
-
-
 def test_a_hold_that_ran_out_cannot_be_extended_even_before_a_sweep(
     ledger: Ledger, database: Database, clock: FrozenClock
 ) -> None:
@@ -330,6 +279,19 @@ def test_a_hold_that_ran_out_cannot_be_extended_even_before_a_sweep(
     assert isinstance(answer, Conflict)
     assert answer.detail == f"hold {hold_id} is expired"
     assert spent_and_held(database, clock) == (0, 0)
+
+
+def test_a_settled_hold_shows_what_was_settled_above_it(ledger: Ledger, database: Database) -> None:
+    hold_id = hold_cents(ledger, 5)
+    before = get_hold(database, hold_id)
+
+    record(ledger, make_event(usage=cents(8), hold_id=hold_id))
+
+    after = get_hold(database, hold_id)
+    assert (before.requests, before.pieces_settled, before.remaining_nanos) == (1, 0, 5 * CENT)
+    assert before.settled_nanos is before.overage_nanos is None
+    assert (after.pieces_settled, after.remaining_nanos) == (1, 0)
+    assert (after.settled_nanos, after.overage_nanos) == (8 * CENT, 3 * CENT)
 
 
 def test_a_hold_is_kept_until_its_grace_is_over(

@@ -54,7 +54,7 @@ def test_without_budgets_a_check_is_allowed_and_held(ledger: Ledger, database: D
         "estimate": "0.020000000",
         "currency": "USD",
         "basis": "rated",
-        "limits": {"max_output_tokens": 5_000, "model": "plain"},
+        "limits": {"max_output_tokens": 5_000, "model": "plain", "requests": 1},
         "binding": None,
         "warnings": [],
         "reasons": [],
@@ -78,8 +78,11 @@ def test_an_allowed_check_names_the_budget_with_least_room(
 
     assert decision["binding"] == {
         "budget": "narrow",
+        "budget_version": 1,
         "unit": "money",
         "limit": "1.000000000",
+        "carry": "0.000000000",
+        "raised": "0.000000000",
         "settled": "0.000000000",
         "held": "0.320000000",
         "headroom": "0.680000000",
@@ -221,7 +224,7 @@ def test_what_does_not_fit_is_reduced_to_the_output_there_is_room_for(
 
     # Input takes a cent; half a cent is left, which is 2,500 output tokens.
     assert decision["decision"] == "reduce"
-    assert decision["limits"] == {"max_output_tokens": 2_500, "model": "plain"}
+    assert decision["limits"] == {"max_output_tokens": 2_500, "model": "plain", "requests": 1}
     assert decision["estimate"] == "0.015000000"
     assert standings(database, now=clock())["all",] == (0, 15_000_000)
 
@@ -299,7 +302,7 @@ def test_a_stated_estimate_needs_neither_model_nor_tokens(ledger: Ledger) -> Non
 
     assert isinstance(decision, dict)
     assert (decision["decision"], decision["basis"]) == ("allow", "estimated")
-    assert decision["limits"] == {"max_output_tokens": None, "model": None}
+    assert decision["limits"] == {"max_output_tokens": None, "model": None, "requests": 1}
 
 
 def test_an_unpriced_model_is_denied_where_money_is_limited(

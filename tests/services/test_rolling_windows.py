@@ -34,7 +34,8 @@ from tests.services.rolling_cases import binding_of, raised, rolling, spend
 from tokenbudget.bootstrap import Services, make_ledger
 from tokenbudget.domain.money import parse_nanos
 from tokenbudget.domain.periods import Period
-from tokenbudget.services.budgets import apply_budgets, list_standings, refresh_forecasts
+from tokenbudget.services.budgets import apply_budgets, list_standings
+from tokenbudget.services.forecasts import refresh_forecasts
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.store.db import Database
 from tokenbudget.store.tables import CounterRow
@@ -353,7 +354,7 @@ def test_there_is_no_forecast_of_what_never_ends(
     spend(ledger, 10, "2026-11-19T10:00:00Z")
     spend(ledger, 10, "2026-11-20T10:00:00Z")
 
-    assert refresh_forecasts(database, now=clock()) == 0
+    assert refresh_forecasts(database, now=clock(), currency="USD") == 0
     assert list_standings(database, now=clock())[0].forecast is None
 
 

@@ -31,6 +31,7 @@ RULES = [
     "held = sum of open holds",
     "held >= 0",
     "no hold resolved twice",
+    "left of a hold = granted - taken by pieces",
     "one charge stands for a call",
     "usage is found by when it occurred",
     "rollups of outcomes = outcomes",
@@ -52,6 +53,7 @@ def lived_in(ledger: Ledger, database: Database, clock: FrozenClock) -> Database
     release(ledger, released)
     clock.advance(minutes=5)
     hold_cents(ledger, 7)
+    record(ledger, make_event(event_id="e4", hold_id=hold_cents(ledger, 4, requests=3)))
     outcome = {"event_id": "o1", "name": "resolved", "occurred_at": "2026-11-20T12:00:00Z"}
     parsed = parse_outcomes(
         [msgspec.json.encode({**outcome, "tags": {"tenant": "other"}})], Door(clock(), ONE_DAY)
@@ -100,6 +102,16 @@ def test_a_ledger_that_was_lived_in_is_sound(lived_in: Database) -> None:
             " SELECT hold_id, 'released', 0 FROM hold_resolutions WHERE kind = 'settled'",
             "no hold resolved twice",
         ),
+        (
+            "UPDATE holds SET remaining_nanos = remaining_nanos - 1"
+            " WHERE requests > 1 AND state = 'held'",
+            "left of a hold = granted - taken by pieces",
+        ),
+        (
+            "UPDATE holds SET pieces_settled = 0 WHERE requests > 1",
+            "left of a hold = granted - taken by pieces",
+        ),
+        ("UPDATE hold_pieces SET taken_nanos = taken_nanos - 1", "held = sum of open holds"),
         (
             "UPDATE usage SET call_id = (SELECT min(id) FROM usage)"
             " WHERE id IN (SELECT usage_id FROM charges WHERE effective_nanos IS NULL)",

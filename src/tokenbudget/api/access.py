@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Security
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.security.base import SecurityBase
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 
 from tokenbudget.bootstrap import Services
@@ -55,7 +56,7 @@ class KeyCache:
     def find(self, secret: str, services: Services) -> KeyFacts:
         """Give what the secret allows; raises Unauthenticated."""
         now = services.clock()
-        digest = hashlib.sha256(secret.encode()).digest()
+        digest = _digest_of(secret)
         known = self.found.get(digest)
         if known is not None and known.until > now:
             return known.facts
@@ -70,6 +71,11 @@ class KeyCache:
             self.found.clear()
         self.found[digest] = KnownKey(facts, looked_up_at, now + self.lifetime)
         return facts
+
+    def find_known(self, secret: str, now: datetime) -> KeyFacts | None:
+        """Give what the secret allows by what is remembered, None when that must be looked up."""
+        known = self.found.get(_digest_of(secret))
+        return known.facts if known is not None and known.until > now else None
 
 
 @dataclass(slots=True)
@@ -93,18 +99,47 @@ def services_of(request: Request) -> Services:
     return state_of(request).services
 
 
-def authorize(connection: HTTPConnection, scope: str, *, secret: str | None = None) -> KeyFacts:
-    """Give the facts of the caller's key, which is in the Authorization header or handed in.
+def authorize(connection: HTTPConnection, scope: str) -> KeyFacts:
+    """Give the facts of the caller's key, which is in the Authorization header.
 
-    Raises Unauthenticated, or Forbidden when the scope is missing.
+    Raises Unauthenticated, or Forbidden when the scope is missing. May ask the database.
     """
     state = state_of(connection)
     if state.services.settings.auth == "off":
         return EVERYBODY
-    facts = state.keys.find(secret or _secret_of(connection), state.services)
-    if not facts.allows(scope):
-        raise Forbidden(f"this needs a key with scope {scope!r}", scope=scope)
-    return facts
+    return _allowed(state.keys.find(_secret_of(connection), state.services), scope)
+
+
+async def authorize_on_loop(
+    connection: HTTPConnection, scope: str, *, secret: str | None = None
+) -> KeyFacts:
+    """Give the facts of the caller's key, which is in the Authorization header or handed in.
+
+    Raises Unauthenticated, or Forbidden when the scope is missing. The database is asked off the
+    event loop.
+    """
+    state = state_of(connection)
+    if state.services.settings.auth == "off":
+        return EVERYBODY
+    secret = secret or _secret_of(connection)
+    facts = state.keys.find_known(secret, state.services.clock())
+    if facts is None:
+        facts = await run_in_threadpool(state.keys.find, secret, state.services)
+    return _allowed(facts, scope)
+
+
+def find_known_key(state: AppState, authorization: str, scope: str) -> KeyFacts | None:
+    """Give the facts of a key that is remembered and has the scope, else None.
+
+    ``authorization`` is the header. The database is not asked.
+    """
+    if state.services.settings.auth == "off":
+        return EVERYBODY
+    scheme, _, secret = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    facts = state.keys.find_known(secret.strip(), state.services.clock())
+    return facts if facts is not None and facts.allows(scope) else None
 
 
 class KeyScheme(SecurityBase):
@@ -126,6 +161,16 @@ def require_scope(scope: str) -> Callable[..., KeyFacts]:
         return authorize(request, scope)
 
     return demand
+
+
+def _allowed(facts: KeyFacts, scope: str) -> KeyFacts:
+    if not facts.allows(scope):
+        raise Forbidden(f"this needs a key with scope {scope!r}", scope=scope)
+    return facts
+
+
+def _digest_of(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
 
 
 def _secret_of(connection: HTTPConnection) -> str:

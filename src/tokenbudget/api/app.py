@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
@@ -24,8 +24,10 @@ from tokenbudget.api import (
     operation,
     outcomes,
     owners,
+    policies,
     prices,
     quota,
+    quota_records,
     tag_rules,
     telemetry,
 )
@@ -33,13 +35,15 @@ from tokenbudget.api.access import AppState, KeyCache
 from tokenbudget.api.events import record_events
 from tokenbudget.api.openapi import HotPath, describe_api
 from tokenbudget.api.problems import install_problem_handlers, problem_of_any
-from tokenbudget.api.quota import check_quota
+from tokenbudget.api.quota import CHECK_PATH, check_quota
 from tokenbudget.bootstrap import Services, make_ledger
+from tokenbudget.domain.errors import Unavailable
 from tokenbudget.services.fail_modes import FailModes
 from tokenbudget.services.group_commit import GroupCommit
 
 FEATURES: Final = (
     quota,
+    quota_records,
     authorization,
     budgets,
     costs,
@@ -47,14 +51,18 @@ FEATURES: Final = (
     integrations,
     outcomes,
     owners,
+    policies,
     prices,
     keys,
     tag_rules,
     telemetry,
     operation,
 )
+OUTPUTS_SECONDS: Final = 300
+"""How long a worker goes by what it knows of outputs before it asks again."""
+
 HOT_PATHS: Final = {
-    "/v1/quota/check": HotPath(check_quota, "quota"),
+    CHECK_PATH: HotPath(check_quota, "quota"),
     "/v1/events": HotPath(record_events, "ingest"),
 }
 
@@ -121,5 +129,16 @@ async def _writing(app: FastAPI) -> AsyncIterator[None]:
     state: AppState = app.state.tokenbudget
     await asyncio.to_thread(state.fail_modes.learn)
     state.writer.start()
+    learning = asyncio.create_task(_learn_outputs(state))
     yield
+    learning.cancel()
     state.writer.stop()
+
+
+async def _learn_outputs(state: AppState) -> None:
+    """Keep what is known of outputs fresh, beside the writer; a failure waits for the next time."""
+    shelf, database = state.fail_modes.ledger.terms.outputs, state.services.database
+    while True:
+        with suppress(Unavailable):
+            await asyncio.to_thread(shelf.refresh, database)
+        await asyncio.sleep(OUTPUTS_SECONDS)

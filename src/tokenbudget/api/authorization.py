@@ -11,7 +11,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Security
 from starlette.responses import Response
 
-from tokenbudget.api.access import KeyScheme, authorize, state_of
+from tokenbudget.api.access import KeyScheme, authorize_on_loop, state_of
 from tokenbudget.api.bodies import parse_body, read_body
 from tokenbudget.api.problems import problem_response
 from tokenbudget.api.quota import decide_check, quota_headers
@@ -48,11 +48,11 @@ async def authorize_call(request: Request) -> Response:
     X-Tokenbudget-Accept-Reduce says that the gateway lowers it to X-Tokenbudget-Max-Output-Tokens.
     """
     state = state_of(request)
-    caller = authorize(request, "quota", secret=request.headers.get(KEY_HEADER)).caller
+    key = await authorize_on_loop(request, "quota", secret=request.headers.get(KEY_HEADER))
     body = await read_body(request, limit=state.services.settings.max_body_bytes)
     headers = dict(request.headers.items())
     check = await parse_body(lambda text: parse_authorization(headers, text), body)
-    answer = await decide_check(state, check, caller)
+    answer = await decide_check(state, check, key.caller)
     now = state.services.clock()
     if answer["decision"] == "allow" or (answer["decision"] == "reduce" and _may_reduce(request)):
         return Response(status_code=200, headers={**quota_headers(answer, now), **_told(answer)})

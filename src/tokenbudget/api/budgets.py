@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from tokenbudget.api.access import ServicesIn, require_scope
-from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody
+from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody, idempotency_key_of
 from tokenbudget.domain.budgets import Budget, BudgetStanding
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.periods import format_instant
@@ -17,6 +17,7 @@ from tokenbudget.formats.budgets import (
     parse_budget,
     require_rolled_up,
 )
+from tokenbudget.formats.raises import RaiseView, describe_raise, parse_raise
 from tokenbudget.formats.replay import describe_replay, parse_replay
 from tokenbudget.services.budgets import (
     BudgetChange,
@@ -27,11 +28,14 @@ from tokenbudget.services.budgets import (
     list_standings,
     list_versions,
 )
+from tokenbudget.services.keys import KeyFacts
+from tokenbudget.services.raises import Asker, create_raise, end_raise, list_budget_raises
 from tokenbudget.services.replay import replay_budgets
 
 router = APIRouter(prefix="/v1/budgets", tags=["budgets"])
 READ = [Depends(require_scope("read"))]
 ADMIN = [Depends(require_scope("admin"))]
+AdminKey = Annotated[KeyFacts, Depends(require_scope("admin"))]
 
 MAX_REPLAYED_REQUESTS: Final = 2_000_000
 """How much history one request may replay: some twenty seconds of one processor."""
@@ -47,11 +51,16 @@ def show_budgets(services: ServicesIn) -> dict[str, Any]:
 @router.post(
     "", dependencies=ADMIN, status_code=201, operation_id="create_budget", openapi_extra=OBJECT_BODY
 )
-def add_budget(body: ObjectBody, response: Response, services: ServicesIn) -> dict[str, Any]:
-    """Create a budget and say how it stands; the same content again is 200, other content 409."""
+def add_budget(
+    body: ObjectBody, response: Response, services: ServicesIn, strict: bool = False
+) -> dict[str, Any]:
+    """Create a budget and say how it stands; the same content again is 200, other content 409.
+
+    Children that exceed their parent are warned of, and refused with 409 if ``strict``.
+    """
     draft = parse_budget(body, where="budget", timezone=services.settings.timezone)
     require_rolled_up([draft], services.settings.unrolled_tags)
-    change = create_budget(services.database, draft, now=services.clock())
+    change = create_budget(services.database, draft, now=services.clock(), strict=strict)
     if change.action == "unchanged":
         response.status_code = 200
     return _describe_change(change)
@@ -81,15 +90,20 @@ def show_budget(budget_id: str, services: ServicesIn) -> dict[str, Any]:
 @router.put(
     "/{budget_id}", dependencies=ADMIN, operation_id="put_budget", openapi_extra=OBJECT_BODY
 )
-def put_budget(budget_id: str, body: ObjectBody, services: ServicesIn) -> dict[str, Any]:
-    """Make a new version of a budget, or the first one."""
+def put_budget(
+    budget_id: str, body: ObjectBody, services: ServicesIn, strict: bool = False
+) -> dict[str, Any]:
+    """Make a new version of a budget, or the first one.
+
+    Children that exceed their parent are warned of, and refused with 409 if ``strict``.
+    """
     draft = parse_budget(
         {"id": budget_id, **body}, where="budget", timezone=services.settings.timezone
     )
     if draft.id != budget_id:
         raise InvalidInput(f"id {draft.id!r} differs from the path's {budget_id!r}", field="id")
     require_rolled_up([draft], services.settings.unrolled_tags)
-    changes = apply_budgets(services.database, [draft], now=services.clock())
+    changes = apply_budgets(services.database, [draft], now=services.clock(), strict=strict)
     return _describe_change(changes[0])
 
 
@@ -106,6 +120,52 @@ def show_status(budget_id: str, services: ServicesIn) -> dict[str, Any]:
     }
 
 
+@router.post(
+    "/{budget_id}/raises",
+    status_code=201,
+    operation_id="create_raise",
+    openapi_extra=OBJECT_BODY,
+)
+def add_raise(
+    budget_id: str,
+    body: ObjectBody,
+    request: Request,
+    response: Response,
+    services: ServicesIn,
+    key: AdminKey,
+) -> dict[str, Any]:
+    """Raise the limit of every counter of a budget for a time.
+
+    The body has ``amount``, ``valid_to``, ``reason`` and perhaps ``valid_from``. The same
+    ``Idempotency-Key`` gives the same raise again (200).
+    """
+    draft = parse_raise(body, get_budget(services.database, budget_id).unit)
+    asker = Asker(key.key_id, idempotency_key_of(request))
+    now = services.clock()
+    view, is_new = create_raise(services.database, budget_id, draft, asker=asker, now=now)
+    if not is_new:
+        response.status_code = 200
+    return _describe_raise(view, services)
+
+
+@router.get("/{budget_id}/raises", dependencies=READ, operation_id="list_raises")
+def show_raises(budget_id: str, services: ServicesIn) -> dict[str, Any]:
+    """Give all raises there ever were of a budget, by their begin."""
+    views = list_budget_raises(services.database, budget_id)
+    return {"raises": [_describe_raise(view, services) for view in views], "next": None}
+
+
+@router.delete("/{budget_id}/raises/{raise_id}", operation_id="end_raise")
+def stop_raise(
+    budget_id: str, raise_id: str, services: ServicesIn, key: AdminKey
+) -> dict[str, Any]:
+    """End a raise now and give it; one that is over stays as it is."""
+    view = end_raise(
+        services.database, budget_id, raise_id, asker=Asker(key.key_id), now=services.clock()
+    )
+    return _describe_raise(view, services)
+
+
 @router.get("/{budget_id}/history", dependencies=READ, operation_id="get_budget_history")
 def show_history(budget_id: str, services: ServicesIn) -> dict[str, Any]:
     """Give every version, oldest first."""
@@ -117,11 +177,15 @@ def describe_standing(standing: BudgetStanding) -> dict[str, Any]:
     """Give the wire form of a standing; quantities in the budget's unit."""
     unit = standing.budget.unit
     forecast = standing.forecast
+    operation = {} if standing.operation_ref is None else {"operation_id": standing.operation_ref}
     return {
         "budget": standing.budget.id,
         "split": dict(zip(standing.budget.split_by, standing.split, strict=True)),
+        **operation,
         "unit": unit.value,
         "limit": format_quantity(standing.budget.limit, unit),
+        "carry": format_quantity(standing.carry, unit),
+        "raised": format_quantity(standing.raised, unit),
         "settled": format_quantity(standing.settled, unit),
         "held": format_quantity(standing.held, unit),
         "headroom": format_quantity(standing.headroom, unit),
@@ -143,4 +207,10 @@ def _describe_change(change: BudgetChange) -> dict[str, Any]:
         "action": change.action,
         "changed_fields": list(change.changed_fields),
         "standings": [describe_standing(standing) for standing in change.standings],
+        "warnings": [{"code": notice.code, "detail": notice.detail} for notice in change.warnings],
     }
+
+
+def _describe_raise(view: RaiseView, services: ServicesIn) -> dict[str, Any]:
+    described = describe_raise(view, services.clock())
+    return {**described, "currency": services.settings.currency}

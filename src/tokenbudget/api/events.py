@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tokenbudget.api.access import AppState, authorize, state_of
+from tokenbudget.api.access import AppState, authorize_on_loop, state_of
 from tokenbudget.api.bodies import idempotency_key_of, parse_body, read_body, read_pieces
 from tokenbudget.api.recording import describe_answer, merge_answers, record_usage
 from tokenbudget.domain.allocation import Caller
@@ -41,7 +41,7 @@ Parse = Callable[[bytes], list[ParsedItem]]
 
 async def record_events(request: Request) -> Response:
     """Record usage events; answers per item, after they are committed."""
-    key = authorize(request, "ingest")
+    key = await authorize_on_loop(request, "ingest")
     state = state_of(request)
     settings = state.services.settings
     content_type = media_type_of(request)

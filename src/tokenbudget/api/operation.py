@@ -72,6 +72,7 @@ def show_alerts(
                 "window_start": format_instant(alert.window_start),
                 "window_end": format_instant(alert.window_end),
                 "raised_at": format_instant(alert.raised_at),
+                "resolved_at": format_instant(alert.resolved_at) if alert.resolved_at else None,
             }
             for alert in list_alerts(services.database, limit=limit)
         ],

@@ -7,36 +7,46 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Request
 from starlette.responses import Response
 
-from tokenbudget.api.access import AppState, ServicesIn, authorize, require_scope, state_of
-from tokenbudget.api.bodies import parse_body, read_body
+from tokenbudget.api.access import (
+    AppState,
+    ServicesIn,
+    authorize_on_loop,
+    require_scope,
+    state_of,
+)
+from tokenbudget.api.bodies import idempotency_key_of, parse_body, read_body
 from tokenbudget.api.problems import document_of
 from tokenbudget.domain.allocation import Caller
 from tokenbudget.domain.errors import InvalidInput, TokenbudgetError, Unavailable
 from tokenbudget.domain.holds import CheckRequest
 from tokenbudget.domain.money import format_nanos
-from tokenbudget.domain.periods import format_instant, parse_instant
+from tokenbudget.domain.periods import SECOND, format_instant, parse_instant
 from tokenbudget.formats.quota import parse_check, parse_checks
 from tokenbudget.services.holds import ExtendHold, HoldView, ReleaseHold, get_hold
+from tokenbudget.services.ledger import Answer
 from tokenbudget.services.quota import CheckQuota
 
 router = APIRouter(
     prefix="/v1/quota", tags=["quota"], dependencies=[Depends(require_scope("quota"))]
 )
 
+CHECK_PATH: Final = "/v1/quota/check"
 MAX_RETRY_SECONDS: Final = 86_400
 # Integers of structured fields have at most 15 digits (RFC 9651, section 3.3.1).
 MAX_FIELD_INTEGER: Final = 10**15 - 1
+MAX_POLICIES: Final = 10_000
 
 
 async def check_quota(request: Request) -> Response:
     """Decide whether a call may be made now, and hold what it may cost."""
-    key = authorize(request, "quota")
+    key = await authorize_on_loop(request, "quota")
     state = state_of(request)
     body = await read_body(request, limit=state.services.settings.max_body_bytes)
     check = await parse_body(parse_check, body)
@@ -57,6 +67,11 @@ async def decide_check(state: AppState, check: CheckRequest, caller: Caller) -> 
         answer = await state.writer.submit(CheckQuota(check, caller))
     except Unavailable as failure:
         return state.fail_modes.answer(check, caller, failure, now=state.services.clock())
+    return decision_of(answer)
+
+
+def decision_of(answer: Answer) -> dict[str, Any]:
+    """Give the decision that the writer answered a check with; raises what it was refused with."""
     if isinstance(answer, TokenbudgetError):
         raise answer
     if not isinstance(answer, dict):
@@ -72,7 +87,7 @@ async def check_quotas(request: Request) -> Response:
     or a problem.
     """
     state = state_of(request)
-    caller = authorize(request, "quota").caller
+    caller = (await authorize_on_loop(request, "quota")).caller
     body = await read_body(request, limit=state.services.settings.max_body_bytes)
     checks = await parse_body(parse_checks, body)
     decided = await asyncio.gather(*(_decided(state, check, caller) for check in checks))
@@ -114,8 +129,14 @@ async def extend_hold(
     request: Request,
     ttl_seconds: Annotated[int, Body(embed=True, ge=1, le=31 * 86_400)],
 ) -> dict[str, Any]:
-    """Let an open hold live longer, counted from now."""
-    return await _change_hold(request, ExtendHold(hold_id, timedelta(seconds=ttl_seconds)))
+    """Let an open hold live longer, counted from now; once under one Idempotency-Key."""
+    work = ExtendHold(
+        hold_id,
+        timedelta(seconds=ttl_seconds),
+        key_id=(await authorize_on_loop(request, "quota")).caller.key_id,
+        idempotency_key=idempotency_key_of(request),
+    )
+    return await _change_hold(request, work)
 
 
 async def _change_hold(request: Request, work: ReleaseHold | ExtendHold) -> dict[str, Any]:
@@ -133,8 +154,17 @@ def _describe_hold(hold: HoldView) -> dict[str, Any]:
         "state": hold.state.value,
         "created_at": format_instant(hold.created_at),
         "expires_at": format_instant(hold.expires_at),
-        "estimate": None if hold.estimate_nanos is None else format_nanos(hold.estimate_nanos),
+        "estimate": _money(hold.estimate_nanos),
+        "requests": hold.requests,
+        "pieces_settled": hold.pieces_settled,
+        "remaining": _money(hold.remaining_nanos),
+        "settled": _money(hold.settled_nanos),
+        "overage": _money(hold.overage_nanos),
     }
+
+
+def _money(nanos: int | None) -> str | None:
+    return None if nanos is None else format_nanos(nanos)
 
 
 def quota_headers(answer: dict[str, Any], now: datetime) -> dict[str, str]:
@@ -146,20 +176,31 @@ def quota_headers(answer: dict[str, Any], now: datetime) -> dict[str, str]:
     binding = answer["binding"]
     if binding is None:
         return {}
-    seconds_left = max(
-        0, int((parse_instant(binding["resets_at"], field="resets_at") - now).total_seconds())
-    )
-    unit = "micro-" + answer["currency"].lower() if binding["unit"] == "money" else binding["unit"]
-    limit = min(_countable(binding["limit"], binding["unit"]), MAX_FIELD_INTEGER)
+    # Rounded up: who comes again then comes to a new window, even one of a minute.
+    seconds_left = max(0, -((now - _instant_of(binding["resets_at"])) // SECOND))
     headroom = _countable(binding["headroom"], binding["unit"])
     left = min(max(0, headroom), MAX_FIELD_INTEGER)
     headers = {
-        "RateLimit-Policy": f'"{binding["budget"]}";q={limit};tokenbudget-unit="{unit}"',
+        "RateLimit-Policy": _policy_of(
+            binding["budget"], binding["limit"], binding["unit"], answer["currency"]
+        ),
         "RateLimit": f'"{binding["budget"]}";r={left};t={seconds_left}',
     }
     if answer["decision"] == "deny":
         headers["Retry-After"] = str(min(max(1, seconds_left), MAX_RETRY_SECONDS))
     return headers
+
+
+@lru_cache(MAX_POLICIES)
+def _policy_of(budget: str, limit: str, unit: str, currency: str) -> str:
+    counted_in = "micro-" + currency.lower() if unit == "money" else unit
+    quota = min(_countable(limit, unit), MAX_FIELD_INTEGER)
+    return f'"{budget}";q={quota};tokenbudget-unit="{counted_in}"'
+
+
+@lru_cache(MAX_POLICIES)
+def _instant_of(resets_at: str) -> datetime:
+    return parse_instant(resets_at, field="resets_at")
 
 
 def _countable(quantity: str, unit: str) -> int:

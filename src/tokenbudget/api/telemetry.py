@@ -19,7 +19,7 @@ from tokenbudget.api.access import (
     AppState,
     KeyScheme,
     ServicesIn,
-    authorize,
+    authorize_on_loop,
     require_scope,
     state_of,
 )
@@ -148,7 +148,7 @@ async def _take(request: Request, signal: Signal, take: Take) -> Response:
     """Answer an export in its own encoding, whatever becomes of it."""
     encoding = Encoding.JSON
     try:
-        key = authorize(request, "ingest")
+        key = await authorize_on_loop(request, "ingest")
         encoding = encoding_of(request.headers.get("content-type"))
         state = state_of(request)
         body = await read_body(request, limit=state.services.settings.otlp_body_bytes)

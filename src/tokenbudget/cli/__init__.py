@@ -22,6 +22,7 @@ from tokenbudget.cli import (
     events,
     keys,
     operate,
+    policies,
     prices,
     report,
     serve,
@@ -51,6 +52,7 @@ app.command("reconcile")(bills.reconcile)
 app.add_typer(report.app, name="report")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tags.app, name="tags")
+app.add_typer(policies.app, name="policies")
 app.command("selfcheck")(operate.run_selfcheck)
 app.command("doctor")(operate.doctor)
 app.add_typer(operate.database_app, name="db")

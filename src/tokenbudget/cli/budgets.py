@@ -1,6 +1,6 @@
-"""``budgets apply``, ``status`` and ``replay``.
+"""``budgets apply``, ``status``, ``replay``, ``raise``, ``raises`` and ``end-raise``.
 
-Budgets as code, how they stand, and what they would have done to real history.
+Budgets as code, how they stand, what they would have done to real history, and more for a time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tokenbudget.domain.periods import format_instant
 from tokenbudget.domain.replay import BudgetReplay
 from tokenbudget.formats.budgets import format_quantity, parse_plan_toml, require_rolled_up
 from tokenbudget.formats.display import moment_text, nanos_text, quantity_text
+from tokenbudget.formats.raises import describe_raise, parse_raise
 from tokenbudget.formats.replay import (
     ACTIONS,
     budget_sentence,
@@ -26,7 +27,8 @@ from tokenbudget.formats.replay import (
     parse_replay_period,
     replay_sentence,
 )
-from tokenbudget.services.budgets import apply_plan, list_standings
+from tokenbudget.services.budgets import apply_plan, get_budget, list_standings
+from tokenbudget.services.raises import Asker, create_raise, end_raise, list_budget_raises
 from tokenbudget.services.replay import replay_budgets
 
 app = typer.Typer(help="Budgets as code.", no_args_is_help=True)
@@ -37,6 +39,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
 def apply(
     file: Annotated[Path, typer.Argument(help="A file of [[budget]] and [[owner]] tables")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse children that exceed their parent")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a new version of every budget and owner that differs, all or none."""
@@ -44,7 +49,9 @@ def apply(
     text = read_text(file)
     plan = parse_plan_toml(text, file_name=str(file), timezone=services.settings.timezone)
     require_rolled_up(plan.budgets, services.settings.unrolled_tags)
-    owners, changes = apply_plan(services.database, plan, now=services.clock(), dry_run=dry_run)
+    owners, changes = apply_plan(
+        services.database, plan, now=services.clock(), dry_run=dry_run, strict=strict
+    )
     owned = [
         {"owner": f"{entry.kind} {entry.name}", "action": outcome.value}
         for entry, outcome in owners.outcomes
@@ -56,6 +63,7 @@ def apply(
             "version": change.budget.version,
             "changed": ", ".join(change.changed_fields) if change.action == "changed" else "",
             "standing": "; ".join(map(_short_standing, change.standings[:3])),
+            **({"warnings": [notice.detail for notice in change.warnings]} if as_json else {}),
         }
         for change in changes
     ]
@@ -66,6 +74,52 @@ def apply(
     if owned:
         print_rows(f"Owners{would}", owned, as_json=False)
     print_rows(f"Budgets{would}", rows, as_json=False)
+    for sentence in dict.fromkeys(each.detail for change in changes for each in change.warnings):
+        print(f"Warning: {sentence}.")
+
+
+@app.command("raise")
+def raise_limit(
+    budget: Annotated[str, typer.Argument(help="The budget's id")],
+    amount: Annotated[str, typer.Argument(help="How much more, in the budget's unit")],
+    until: Annotated[str, typer.Option("--until", help="When it ends, RFC 3339")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept")],
+    since: Annotated[
+        str | None, typer.Option("--from", help="When it begins, RFC 3339; now if left out")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Raise the limit of every counter of a budget for a time."""
+    services = started()
+    unit = get_budget(services.database, budget).unit
+    entry = {"amount": amount, "valid_from": since, "valid_to": until, "reason": reason}
+    draft, now = parse_raise(entry, unit), services.clock()
+    view, _ = create_raise(services.database, budget, draft, asker=Asker(), now=now)
+    print_rows("Raise", [describe_raise(view, now)], as_json=as_json)
+
+
+@app.command("raises")
+def raises(
+    budget: Annotated[str, typer.Argument(help="The budget's id")], as_json: JsonOption = False
+) -> None:
+    """Show all raises there ever were of a budget."""
+    services = started()
+    views = list_budget_raises(services.database, budget)
+    rows = [describe_raise(view, services.clock()) for view in views]
+    print_rows("Raises", rows, as_json=as_json)
+
+
+@app.command("end-raise")
+def end(
+    budget: Annotated[str, typer.Argument(help="The budget's id")],
+    raise_id: Annotated[str, typer.Argument(help="The raise's id")],
+    as_json: JsonOption = False,
+) -> None:
+    """End a raise now."""
+    services = started()
+    now = services.clock()
+    view = end_raise(services.database, budget, raise_id, asker=Asker(), now=now)
+    print_rows("Raise", [describe_raise(view, now)], as_json=as_json)
 
 
 @app.command("status")
@@ -144,9 +198,11 @@ def standing_row(
     forecast = standing.forecast
     return {
         "budget": standing.budget.id,
-        "split": ", ".join(standing.split),
+        "split": ", ".join([*standing.split, *_operation_of(standing)]),
         "mode": standing.budget.mode.value,
         "limit": show(standing.budget.limit),
+        "carry": show(standing.carry) if standing.budget.rollover is not None else None,
+        "raised": show(standing.raised) if standing.raised else None,
         "settled": show(standing.settled),
         "held": show(standing.held),
         "headroom": show(standing.headroom),
@@ -170,4 +226,9 @@ def _short_standing(standing: BudgetStanding) -> str:
     unit = standing.budget.unit
     spent = format_quantity(standing.settled + standing.held, unit)
     of = format_quantity(standing.budget.limit, unit)
-    return f"{'/'.join(standing.split) or 'all'}: {spent} of {of}"
+    name = "/".join([*standing.split, *_operation_of(standing)])
+    return f"{name or 'all'}: {spent} of {of}"
+
+
+def _operation_of(standing: BudgetStanding) -> list[str]:
+    return [] if standing.operation_ref is None else [standing.operation_ref]

@@ -29,9 +29,10 @@ from tokenbudget.formats.events import Door, parse_objects
 from tokenbudget.formats.owners import parse_owners_toml
 from tokenbudget.services.alerts import list_alerts
 from tokenbudget.services.bills import import_bills
-from tokenbudget.services.budgets import apply_budgets, list_standings, refresh_forecasts
+from tokenbudget.services.budgets import apply_budgets, list_standings
 from tokenbudget.services.costs import query_costs
 from tokenbudget.services.counting import split_values_of
+from tokenbudget.services.forecasts import refresh_forecasts
 from tokenbudget.services.owners import apply_owners
 from tokenbudget.services.placement import Caller
 from tokenbudget.services.reports import build_weekly, choose_week, write_weekly
@@ -68,7 +69,7 @@ def demo(
     now = services.clock()
     _replay(services, now)
     _import_bill(services, now, directory)
-    refresh_forecasts(services.database, now=now)
+    refresh_forecasts(services.database, now=now, currency=settings.currency)
     report = _write_report(services, now)
     _print_outcome(services, now, as_json=as_json)
     stdout().print(f"\n{PROVENANCE}\n\nWeekly report: {report}")

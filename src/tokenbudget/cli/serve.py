@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 import uvicorn
 
+from tokenbudget.api.hot_protocol import HotProtocol
 from tokenbudget.bootstrap import Services
 from tokenbudget.cli.start import started
 from tokenbudget.domain.errors import ConfigurationError
@@ -50,6 +51,7 @@ def serve_with(settings: Settings, services: Services) -> None:
     uvicorn.run(
         FACTORY,
         factory=True,
+        http=HotProtocol,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,

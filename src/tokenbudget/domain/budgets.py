@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Protocol
 
+from tokenbudget.domain.allowances import Raise, Rollover, Terms, raised_by
 from tokenbudget.domain.periods import EPOCH, Period, Window, window_at
 from tokenbudget.domain.spans import last_days
 
@@ -41,10 +42,14 @@ class Mode(StrEnum):
 
 
 class ThresholdOn(StrEnum):
-    """What thresholds compare with the limit: what is spent, or what is spent and held."""
+    """What thresholds compare with the limit: what is spent, what is spent and held, the forecast.
+
+    Nothing that is posted crosses a threshold on the forecast; working out the forecast does.
+    """
 
     ACTUAL = "actual"
     COMMITTED = "committed"
+    FORECAST = "forecast"
 
 
 class HasDimensions(Protocol):
@@ -60,7 +65,7 @@ class BudgetWindow:
 
     Years, and the quarters they are divided into, begin with ``first_month``. A window that rolls
     counts by the calendar day and looks at the last ``rolling_days`` of them, today included; it is
-    0 for all others.
+    0 for all others. Where ``per_operation``, every operation has a window of its own, for ever.
     """
 
     calendar: Window | None
@@ -68,6 +73,12 @@ class BudgetWindow:
     timezone: str = "UTC"
     first_month: int = 1
     rolling_days: int = 0
+    per_operation: bool = False
+
+    @property
+    def is_rate(self) -> bool:
+        """Tell whether the limit is a rate: so much a minute."""
+        return self.calendar is Window.MINUTE
 
     def period_at(self, instant: datetime) -> Period | None:
         """Give the window that holds the instant, None outside of a fixed range."""
@@ -90,7 +101,11 @@ class Budget:
 
     ``counting_version`` is the version in which selector, split, unit or window last changed:
     counters belong to it. A window that was under way when counting began starts from what it
-    already holds, or from zero when ``counts_from_window`` is false.
+    already holds, or from zero when ``counts_from_window`` is false. A window an operation starts
+    from zero: it counts usage with ids above ``after_usage_id``, the last when counting began.
+
+    ``terms`` is the history that a carry is worked out by, in order of time; it is empty where no
+    version of this counting carries anything.
     """
 
     id: str
@@ -112,6 +127,19 @@ class Budget:
     channels: tuple[str, ...]
     valid_from: datetime
     valid_to: datetime | None = None
+    rollover: Rollover | None = None
+    raises: tuple[Raise, ...] = ()
+    terms: tuple[Terms, ...] = ()
+    after_usage_id: int = 0
+
+    @property
+    def has_allowances(self) -> bool:
+        """Tell whether its counters may have more to use, or less, than the limit."""
+        return self.rollover is not None or bool(self.raises)
+
+    def raised_at(self, instant: datetime) -> int:
+        """Give what raises in force at the instant add to the limit."""
+        return raised_by(self.raises, instant)
 
     def matches(self, dimensions: HasDimensions) -> bool:
         """Tell whether every condition of the selector holds."""
@@ -146,7 +174,9 @@ class Budget:
 class Counter:
     """Settled and held of one budget, split and window, as locked by the deciding transaction.
 
-    ``carried`` is only there for today's counter of a window that rolls.
+    ``other_days`` is only there for today's counter of a window that rolls. ``carry`` is what
+    earlier windows left to this one, and ``raised`` what raises add to the limit now, as worked out
+    for this transaction; ``frozen_carry`` is the carry once it is final.
     """
 
     id: int
@@ -156,33 +186,38 @@ class Counter:
     period: Period
     settled: int
     held: int
-    carried: Carried | None = None
+    other_days: OtherDays | None = None
+    frozen_carry: int | None = None
+    carry: int = 0
+    raised: int = 0
 
     @property
     def all_settled(self) -> int:
         """Give what is settled in all that the limit applies to."""
-        return self.settled if self.carried is None else self.settled + self.carried.all_settled
+        return (
+            self.settled if self.other_days is None else self.settled + self.other_days.all_settled
+        )
 
     @property
     def all_held(self) -> int:
         """Give what is held in all that the limit applies to."""
-        return self.held if self.carried is None else self.held + self.carried.all_held
+        return self.held if self.other_days is None else self.held + self.other_days.all_held
 
     def headroom(self, limit: int) -> int:
-        """Give what is left of the limit; negative after an overage."""
-        left = limit - self.settled - self.held
-        if self.carried is None:
+        """Give what is left of the limit, the carry and the raises; negative after an overage."""
+        left = limit + self.carry + self.raised - self.settled - self.held
+        if self.other_days is None:
             return left
-        return left - self.carried.all_settled - self.carried.all_held
+        return left - self.other_days.all_settled - self.other_days.all_held
 
     def measured(self, threshold_on: ThresholdOn) -> int:
-        """Give the figure that thresholds are compared with."""
+        """Give the figure that thresholds on what is posted are compared with."""
         settled = self.all_settled
         return settled if threshold_on is ThresholdOn.ACTUAL else settled + self.all_held
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class OtherDays:
     """What a window that rolls looks at besides today, in the budget's unit.
 
     ``settled`` and ``held`` are the sums of the days that nothing moves in this transaction;
@@ -217,6 +252,7 @@ class BudgetStanding:
     """How one window of a budget stands.
 
     ``forecast`` is None when there is no history to go by, or when the window rolls and never ends.
+    ``operation_ref`` names the operation where each has a window of its own.
     """
 
     budget: Budget
@@ -226,6 +262,9 @@ class BudgetStanding:
     held: int
     headroom: int
     forecast: int | None
+    carry: int = 0
+    raised: int = 0
+    operation_ref: str | None = None
 
 
 @dataclass(slots=True)
@@ -262,13 +301,25 @@ class BudgetIndex:
         return tuple(BudgetMatch(budget, budget.split_values(dimensions)) for budget in found)
 
 
-def crossed_thresholds(budget: Budget, before: int, after: int) -> tuple[int, ...]:
-    """Give the thresholds (basis points, rising) with before < threshold x limit <= after."""
+def crossed_thresholds(
+    budget: Budget, before: int, after: int, *, raised: int = 0
+) -> tuple[int, ...]:
+    """Give the thresholds (basis points, rising) with before < threshold x limit <= after.
+
+    Raises in force are part of the limit, a carry is not. Of no limit at all, the least that is
+    spent crosses every threshold.
+    """
+    limit = budget.limit + raised
     return tuple(
         threshold
         for threshold in sorted(budget.thresholds)
-        if before * BASIS_POINTS < threshold * budget.limit <= after * BASIS_POINTS
+        if not is_reached(threshold, limit, before) and is_reached(threshold, limit, after)
     )
+
+
+def is_reached(threshold: int, limit: int, figure: int) -> bool:
+    """Tell whether a figure has come to a threshold (basis points of the limit)."""
+    return figure * BASIS_POINTS >= max(1, threshold * limit)
 
 
 def forecast_at_end(

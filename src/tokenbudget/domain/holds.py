@@ -6,6 +6,9 @@ check -> held --(usage names it)--> settled
           |--- release ----------> released
           '--- ttl and grace ----> expired --(late usage)--> settled_late
 
+A hold for several requests settles by pieces: each usage that names it takes what it used out of
+the hold, which stays held until it is released, expires or as many pieces have settled as were
+asked for. What is then left is given back; it ends as settled if any piece was.
 """
 
 from __future__ import annotations
@@ -45,6 +48,13 @@ SETTLED_FROM: Final = {
 }
 
 
+GRANT_UNITS: Final = {Unit.MONEY: 0, Unit.TOKENS: 1, Unit.REQUESTS: 2}
+"""The number that stands for a unit in a stored grant, which is its place in a remainder."""
+
+MAX_DEMAND_NANOS: Final = 10**18
+"""The most a check for several requests may ask for: a billion of the ledger currency."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextCount:
     """What a vocabulary, the ``method``, counted in the text of a call; nothing is scaled yet."""
@@ -57,7 +67,8 @@ class TextCount:
 class CheckRequest:
     """One quota check as asked; ``estimate_nanos`` overrides rating.
 
-    Tokens are None when unsaid. ``text_count`` is how the input tokens were counted, None when the
+    Tokens and estimate are those of one request, of which there are ``requests``. Tokens are None
+    when unsaid. ``text_count`` is how the input tokens were counted, None when the
     caller told them or when not all of the input could be counted.
     """
 
@@ -73,6 +84,8 @@ class CheckRequest:
     idempotency_key: str | None = None
     request_digest: str = ""
     dry_run: bool = False
+    requests: int = 1
+    operation_ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,13 @@ class Demand:
             return self.nanos or 0
         return self.tokens if unit is Unit.TOKENS else self.requests
 
+    def times(self, requests: int) -> Demand:
+        """Give what so many requests may use that are each like this single one."""
+        if requests == 1:
+            return self
+        nanos = None if self.nanos is None else self.nanos * requests
+        return Demand(nanos, self.tokens * requests, self.basis, self.requests * requests)
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:
@@ -104,6 +124,7 @@ class Binding:
     """The budget that has least room, as all its limit applies to stands with this answer.
 
     Of a window that rolls, ``resets_at`` is the end of today, when its oldest day falls out.
+    ``carry`` and ``raised`` are what the headroom has besides the limit.
     """
 
     budget: Budget
@@ -111,11 +132,16 @@ class Binding:
     held: int
     headroom: int
     resets_at: datetime
+    carry: int = 0
+    raised: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer to a check; ``hold_id`` is None when nothing is held (denied, or a dry run)."""
+    """The answer to a check; ``hold_id`` is None when nothing is held (denied, or a dry run).
+
+    ``provider`` is that of the model where it is another than was asked for, else None.
+    """
 
     outcome: Outcome
     demand: Demand
@@ -126,6 +152,7 @@ class Decision:
     binding: Binding | None = None
     warnings: tuple[Notice, ...] = ()
     reasons: tuple[Notice, ...] = ()
+    provider: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +168,44 @@ class Account:
 
 
 @dataclass(slots=True)
+class Remainder:
+    """What a hold that settles by pieces still holds, and what its pieces came to.
+
+    ``left`` has a quantity for each of GRANT_UNITS; every counter granted against in one unit
+    has the same left, since each was granted the same and each piece takes the same of them.
+    ``settled_nanos`` follows corrections of pieces, ``left`` does not: it never rises.
+    """
+
+    left: list[int]
+    pieces: int = 0
+    settled_nanos: int = 0
+
+    def take(self, used: Sequence[int]) -> list[int]:
+        """Take what a piece used, as far as it is there, and give what was taken, by unit."""
+        taken = [
+            min(left, max(0, quantity)) for left, quantity in zip(self.left, used, strict=True)
+        ]
+        self.left = [left - part for left, part in zip(self.left, taken, strict=True)]
+        return taken
+
+    def give_back(self) -> list[int]:
+        """Give all that is left, by unit, and leave nothing."""
+        left, self.left = self.left, [0] * len(self.left)
+        return left
+
+
+@dataclass(slots=True)
 class Verdict:
     """What the budgets say of a demand: who refuses, what to warn of, and which budget binds."""
 
     refusing: list[Account] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
     binding: Account | None = None
+
+
+def overage(settled_nanos: int, estimate_nanos: int | None) -> int:
+    """Give what was settled above the hold, in nanos."""
+    return max(0, settled_nanos - (estimate_nanos or 0))
 
 
 def settled_state(state: str) -> HoldState | None:
@@ -190,13 +249,30 @@ def output_room(accounts: Sequence[Account], input_tokens: int) -> tuple[int | N
     return min(money, default=None), min(tokens) - input_tokens if tokens else None
 
 
+def affordable_requests(one: Demand, accounts: Sequence[Account]) -> int | None:
+    """Give how many requests like this single one every hard budget has room for.
+
+    None where no hard budget is drawn on by such a request.
+    """
+    fitting = [
+        max(0, account.room() // quantity)
+        for account in accounts
+        if account.budget.mode is Mode.HARD and (quantity := one.quantity(account.budget.unit)) > 0
+    ]
+    return min(fitting, default=None)
+
+
 def grant(demand: Demand, accounts: Sequence[Account]) -> list[list[int]]:
-    """Set the demand aside in every counter and give the grants as [counter id, quantity]."""
+    """Set the demand aside in every counter and give the grants.
+
+    As [counter id, quantity, number of the unit in GRANT_UNITS].
+    """
     grants = []
     for account in accounts:
-        quantity = demand.quantity(account.budget.unit)
+        unit = account.budget.unit
+        quantity = demand.quantity(unit)
         account.counter.held += quantity
-        grants.append([account.counter.id, quantity])
+        grants.append([account.counter.id, quantity, GRANT_UNITS[unit]])
     return grants
 
 
@@ -209,11 +285,16 @@ def binding_of(account: Account) -> Binding:
         held=counter.all_held,
         headroom=counter.headroom(account.budget.limit),
         resets_at=counter.period.end,
+        carry=counter.carry,
+        raised=counter.raised,
     )
 
 
 def exhausted_notice(account: Account) -> Notice:
     """Give the reason for a denial by this budget."""
+    if account.budget.window.is_rate:
+        detail = f"budget {account.budget.id} has no room for this call in this minute"
+        return Notice("rate_exceeded", detail)
     return Notice("budget_exhausted", f"budget {account.budget.id} has no room for this call")
 
 

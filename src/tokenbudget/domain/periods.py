@@ -27,6 +27,7 @@ DAYS_PER_WEEK = 7
 class Window(StrEnum):
     """The calendar windows a budget or a query may use; weeks are ISO weeks (Monday first)."""
 
+    MINUTE = "minute"
     HOUR = "hour"
     DAY = "day"
     WEEK = "week"
@@ -106,6 +107,8 @@ def window_at(window: Window, instant: datetime, zone_name: str, first_month: in
     on either side of the move are shorter than sixty minutes.
     """
     tz = zone(zone_name)
+    if window is Window.MINUTE:
+        return _minute_at(_require_aware(instant))
     local = _require_aware(instant).astimezone(tz)
     if window is Window.HOUR:
         return _hour_at(local, tz)
@@ -125,6 +128,12 @@ def _require_aware(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise ValueError("a naive datetime has no place in the ledger")
     return value
+
+
+def _minute_at(instant: datetime) -> Period:
+    # Offsets have been whole minutes for longer than there are ledgers.
+    start = instant.astimezone(UTC).replace(second=0, microsecond=0)
+    return Period(start, start + timedelta(minutes=1))
 
 
 def _hour_at(local: datetime, tz: ZoneInfo) -> Period:

@@ -21,6 +21,9 @@ MAX_REMEMBERED: Final = 4_096
 ESTIMATED_PREFIX: Final = "estimated_"
 """How the flag begins that says by what method quantities were estimated."""
 
+INPUT_ONLY: Final = f"{ESTIMATED_PREFIX}input_only"
+"""The flag of a call that was sent and never told its end: the input of its hold is charged."""
+
 OK_STATUS: Final = "ok"
 """The status of a call that did not fail."""
 

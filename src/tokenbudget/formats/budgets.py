@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from tokenbudget.domain.allowances import Rollover
+from tokenbudget.domain.budget_tree import Overcommitment
 from tokenbudget.domain.budgets import (
     BASIS_POINTS,
     LIFETIME,
@@ -33,8 +35,10 @@ from tokenbudget.formats.owners import parse_owners
 from tokenbudget.formats.wire import plain_fault, require_no_nul
 
 MAX_THRESHOLDS: Final = 20
+MAX_CHILDREN_NAMED: Final = 5
 MIN_THRESHOLD: Final = Decimal(1) / BASIS_POINTS
 MAX_THRESHOLD: Final = 100
+USUAL_THRESHOLDS: Final = (Decimal("0.5"), Decimal("0.8"), Decimal("1"))
 MAX_COUNT: Final = 10**18
 UNSUPPORTED_SELECTORS: Final = frozenset({"owner", "cost_center"})
 FISCAL_WINDOW: Final = re.compile(r"^(?P<window>year|quarter):(?P<month>0[1-9]|1[0-2])(?![\s\S])")
@@ -42,12 +46,22 @@ FISCAL_WINDOW: Final = re.compile(r"^(?P<window>year|quarter):(?P<month>0[1-9]|1
 
 ROLLING_WINDOW: Final = re.compile(r"^rolling:(?P<days>[1-9][0-9]{0,2})d(?![\s\S])")
 MAX_ROLLING_DAYS: Final = 366
-LATER_WINDOWS: Final = ("operation",)
+OPERATION_WINDOW: Final = "operation"
 
 # An id stands in paths and headers, where only ASCII is safe; "$" would let a last newline in.
 ID_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*(?![\s\S])"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=ID_PATTERN)]
+
+
+class RolloverShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The wire shape of a rollover: how much may be carried over, left or overspent.
+
+    Quantities are those of the budget's unit; ``max_carry`` None means as much as the limit.
+    """
+
+    max_carry: Any = None
+    max_debt: Any = 0
 
 
 class BudgetShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -65,13 +79,11 @@ class BudgetShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     unit: Literal["money", "tokens", "requests"] = "money"
     timezone: str | None = None
     mode: Literal["hard", "soft", "shadow"] = "soft"
-    thresholds: Annotated[tuple[Decimal, ...], msgspec.Meta(max_length=MAX_THRESHOLDS)] = (
-        Decimal("0.5"),
-        Decimal("0.8"),
-        Decimal("1"),
+    thresholds: Annotated[tuple[Decimal, ...], msgspec.Meta(max_length=MAX_THRESHOLDS)] | None = (
+        None
     )
-    on: Literal["actual", "committed"] = "committed"
-    rollover: None = None
+    on: Literal["actual", "committed", "forecast"] = "committed"
+    rollover: RolloverShape | None = None
     overdraft: Any = 0
     baseline: Literal["window", "creation"] = "window"
     fail_mode: Literal["closed", "open"] = "closed"
@@ -105,6 +117,7 @@ class BudgetDraft:
     channels: tuple[str, ...]
     valid_from: datetime | None
     valid_to: datetime | None
+    rollover: Rollover | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +201,7 @@ def describe_budget(budget: Budget | BudgetDraft) -> dict[str, Any]:
     """Give the wire form of a budget; what it leaves out is None."""
     return {
         "id": budget.id,
-        "selector": {name: _one_or_list(budget.selector[name]) for name in sorted(budget.selector)},
+        "selector": describe_selector(budget.selector),
         "split_by": list(budget.split_by),
         "unit": budget.unit.value,
         "limit": format_quantity(budget.limit, budget.unit),
@@ -197,7 +210,7 @@ def describe_budget(budget: Budget | BudgetDraft) -> dict[str, Any]:
         "mode": budget.mode.value,
         "thresholds": [share_of(threshold) for threshold in budget.thresholds],
         "on": budget.threshold_on.value,
-        "rollover": None,
+        "rollover": _describe_rollover(budget.rollover, budget.unit),
         "overdraft": format_quantity(budget.overdraft, budget.unit),
         "baseline": "window" if budget.counts_from_window else "creation",
         "fail_mode": "open" if budget.fails_open else "closed",
@@ -208,12 +221,38 @@ def describe_budget(budget: Budget | BudgetDraft) -> dict[str, Any]:
     }
 
 
+def _describe_rollover(rollover: Rollover | None, unit: Unit) -> dict[str, str | None] | None:
+    if rollover is None:
+        return None
+    max_carry = rollover.max_carry
+    return {
+        "max_carry": None if max_carry is None else format_quantity(max_carry, unit),
+        "max_debt": format_quantity(rollover.max_debt, unit),
+    }
+
+
+def describe_selector(selector: Mapping[str, frozenset[str]]) -> dict[str, str | list[str]]:
+    """Give the wire form of a selector: one value as a text, more as a list."""
+    return {name: _one_or_list(selector[name]) for name in sorted(selector)}
+
+
 def format_quantity(quantity: int, unit: Unit) -> str:
     """Give a limit, settled or held as text.
 
     A decimal amount for money, an integer for tokens and requests.
     """
     return format_nanos(quantity) if unit is Unit.MONEY else str(quantity)
+
+
+def overcommitment_sentence(found: Overcommitment) -> str:
+    """Give the sentence that children exceed their parent, with both figures."""
+    parent, children = found.parent, found.children
+    named = ", ".join(child.id for child in children[:MAX_CHILDREN_NAMED])
+    others = len(children) - MAX_CHILDREN_NAMED
+    more = f" and {others} more" if others > 0 else ""
+    allows = "allows" if len(children) == 1 else "allow together"
+    total, limit = (format_quantity(each, parent.unit) for each in (found.total, parent.limit))
+    return f"{named}{more} {allows} {total}, more than the {limit} of their parent {parent.id}"
 
 
 def share_of(basis_points: int) -> Decimal:
@@ -224,6 +263,11 @@ def share_of(basis_points: int) -> Decimal:
 def format_threshold(basis_points: int) -> str:
     """Give a threshold as the text of its share of the limit, such as ``0.8``."""
     return format(share_of(basis_points), "f")
+
+
+def parse_threshold(text: str) -> int:
+    """Give the basis points of a threshold that ``format_threshold`` wrote."""
+    return int(Decimal(text) * BASIS_POINTS)
 
 
 def parse_window(text: str, timezone: str) -> BudgetWindow:
@@ -240,42 +284,72 @@ def parse_window(text: str, timezone: str) -> BudgetWindow:
         return BudgetWindow(None, _parse_range(text, timezone), timezone)
     if text.startswith("rolling:"):
         return BudgetWindow(Window.DAY, None, timezone, rolling_days=_parse_rolling(text))
-    if text.startswith(LATER_WINDOWS):
-        raise InvalidInput(f"window {text!r} is not available in this version", field="window")
-    known = ", ".join(
-        [*Window, "year:MM", "quarter:MM", "rolling:Nd", "lifetime", "range:START/END"]
-    )
+    if text == OPERATION_WINDOW:
+        return BudgetWindow(None, LIFETIME, timezone, per_operation=True)
+    others = ("year:MM", "quarter:MM", "rolling:Nd", "lifetime", "range:START/END", "operation")
+    known = ", ".join([*Window, *others])
     raise InvalidInput(f"window {text!r} is not one of {known}", field="window")
 
 
 def _draft_of(shape: BudgetShape, default_timezone: str) -> BudgetDraft:
     unit = Unit(shape.unit)
-    valid_from = _instant_of(shape.valid_from, "valid_from")
-    valid_to = _instant_of(shape.valid_to, "valid_to")
+    valid_from = parse_budget_instant(shape.valid_from, "valid_from")
+    valid_to = parse_budget_instant(shape.valid_to, "valid_to")
     if valid_from is not None and valid_to is not None and valid_from >= valid_to:
         raise InvalidInput("valid_to must be after valid_from", field="valid_to")
+    window = parse_window(shape.window, shape.timezone or default_timezone)
+    _require_fitting(shape, window)
     return BudgetDraft(
         id=shape.id,
-        selector=_selector_of(shape.selector),
+        selector=parse_selector(shape.selector),
         split_by=_split_of(shape.split_by),
         unit=unit,
-        limit=_quantity_of(shape.limit, unit, "limit"),
-        window=parse_window(shape.window, shape.timezone or default_timezone),
+        limit=parse_quantity(shape.limit, unit, "limit"),
+        window=window,
         window_text=shape.window,
         mode=Mode(shape.mode),
-        thresholds=_thresholds_of(shape.thresholds),
+        thresholds=_thresholds_of(shape.thresholds, window),
         threshold_on=ThresholdOn(shape.on),
-        overdraft=_quantity_of(shape.overdraft, unit, "overdraft"),
+        overdraft=parse_quantity(shape.overdraft, unit, "overdraft"),
         counts_from_window=shape.baseline == "window",
         fails_open=shape.fail_mode == "open",
         owner=shape.owner,
         channels=tuple(shape.channels),
         valid_from=valid_from,
         valid_to=valid_to,
+        rollover=_rollover_of(shape.rollover, unit),
     )
 
 
-def _selector_of(selector: Mapping[str, str | list[str]]) -> dict[str, frozenset[str]]:
+def _require_fitting(shape: BudgetShape, window: BudgetWindow) -> None:
+    """Raise InvalidInput when a budget asks of its window what such a window cannot give."""
+    is_calendar = window.calendar is not None and not window.rolling_days and not window.is_rate
+    if shape.rollover is not None and not is_calendar:
+        raise InvalidInput(
+            f"rollover needs a calendar window of an hour or longer, not {shape.window!r}",
+            field="rollover",
+        )
+    has_end = is_calendar or (window.fixed is not None and window.fixed.end < LIFETIME.end)
+    if ThresholdOn(shape.on) is ThresholdOn.FORECAST and not has_end:
+        raise InvalidInput(
+            f"on {shape.on!r} needs a window that ends, and not within a minute, "
+            f"not {shape.window!r}",
+            field="on",
+        )
+
+
+def _rollover_of(shape: RolloverShape | None, unit: Unit) -> Rollover | None:
+    if shape is None:
+        return None
+    max_carry = shape.max_carry
+    return Rollover(
+        None if max_carry is None else parse_quantity(max_carry, unit, "rollover.max_carry"),
+        parse_quantity(shape.max_debt, unit, "rollover.max_debt"),
+    )
+
+
+def parse_selector(selector: Mapping[str, str | list[str]]) -> dict[str, frozenset[str]]:
+    """Give the accepted values by dimension or tag; raises InvalidInput naming the condition."""
     conditions: dict[str, frozenset[str]] = {}
     for name, accepted in selector.items():
         dimension = _dimension_of(name, "selector")
@@ -305,7 +379,8 @@ def _dimension_of(name: str, field: str) -> str:
     return dimension
 
 
-def _quantity_of(value: object, unit: Unit, field: str) -> int:
+def parse_quantity(value: object, unit: Unit, field: str) -> int:
+    """Give a quantity of a budget's unit, zero or more; raises InvalidInput naming the field."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise InvalidInput(
             f"{field} must be a decimal number, not {type(value).__name__}", field=field
@@ -327,7 +402,10 @@ def _count_of(value: Decimal, unit: Unit, field: str) -> int:
     return int(value)
 
 
-def _thresholds_of(thresholds: tuple[Decimal, ...]) -> tuple[int, ...]:
+def _thresholds_of(thresholds: tuple[Decimal, ...] | None, window: BudgetWindow) -> tuple[int, ...]:
+    if thresholds is None:
+        # Where none are named, a rate has none: it would alert anew each minute.
+        thresholds = () if window.is_rate else USUAL_THRESHOLDS
     basis_points = []
     for threshold in thresholds:
         in_range = threshold.is_finite() and MIN_THRESHOLD <= threshold <= MAX_THRESHOLD
@@ -376,7 +454,8 @@ def _range_bound(text: str, timezone: str) -> datetime:
     return bound.astimezone(UTC)
 
 
-def _instant_of(value: object, field: str) -> datetime | None:
+def parse_budget_instant(value: object, field: str) -> datetime | None:
+    """Give an instant of a budget, None for none; raises InvalidInput naming the field."""
     if value is None:
         return None
     if not isinstance(value, str | date):

@@ -180,8 +180,10 @@ def _budget_line(standing: BudgetStanding, currency: str) -> BudgetLine:
     def shown(quantity: int) -> str:
         return quantity_text(quantity, budget.unit, currency)
 
+    operation = () if standing.operation_ref is None else (standing.operation_ref,)
+    split = (*standing.split, *operation)
     return BudgetLine(
-        name=budget_text(budget.id, standing.split),
+        name=budget_text(budget.id, split),
         window=budget.window_text,
         mode=budget.mode,
         settled=shown(standing.settled),

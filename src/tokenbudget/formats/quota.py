@@ -10,7 +10,14 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from tokenbudget.domain.errors import InvalidInput, MalformedBody, TooLarge
-from tokenbudget.domain.holds import Binding, CheckRequest, Decision, Notice, TextCount
+from tokenbudget.domain.holds import (
+    Binding,
+    CheckRequest,
+    Decision,
+    Notice,
+    Outcome,
+    TextCount,
+)
 from tokenbudget.domain.money import format_nanos, parse_nanos
 from tokenbudget.domain.periods import format_instant
 from tokenbudget.formats.budgets import format_quantity
@@ -22,6 +29,7 @@ MAX_CHECKS: Final = 1_000
 Words = Annotated[str, msgspec.Meta(max_length=256)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**8)]
+Requests = Annotated[int, msgspec.Meta(ge=1, le=10**6)]
 Seconds = Annotated[int, msgspec.Meta(ge=1, le=31 * 86_400)]
 
 
@@ -40,6 +48,8 @@ class CheckShape(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ttl_seconds: Seconds | None = None
     idempotency_key: Name | None = None
     dry_run: bool = False
+    requests: Requests = 1
+    operation_id: Words | None = None
 
 
 class _Checks(msgspec.Struct, forbid_unknown_fields=True):
@@ -112,6 +122,8 @@ def request_of(shape: CheckShape) -> CheckRequest:
         idempotency_key=shape.idempotency_key,
         request_digest=_digest(shape) if shape.idempotency_key is not None else "",
         dry_run=shape.dry_run,
+        requests=shape.requests,
+        operation_ref=shape.operation_id or None,
     )
 
 
@@ -170,6 +182,8 @@ def describe_decision(decision: Decision, *, currency: str, fails_open: bool) ->
         "limits": {
             "max_output_tokens": decision.max_output_tokens,
             "model": decision.model or None,
+            **({"provider": decision.provider} if decision.provider else {}),
+            "requests": None if decision.outcome is Outcome.DENY else decision.demand.requests,
         },
         "binding": _describe_binding(decision.binding) if decision.binding else None,
         "warnings": [_describe_notice(notice) for notice in decision.warnings],
@@ -182,8 +196,11 @@ def _describe_binding(binding: Binding) -> dict[str, Any]:
     unit = binding.budget.unit
     return {
         "budget": binding.budget.id,
+        "budget_version": binding.budget.version,
         "unit": unit.value,
         "limit": format_quantity(binding.budget.limit, unit),
+        "carry": format_quantity(binding.carry, unit),
+        "raised": format_quantity(binding.raised, unit),
         "settled": format_quantity(binding.settled, unit),
         "held": format_quantity(binding.held, unit),
         "headroom": format_quantity(binding.headroom, unit),

@@ -283,6 +283,24 @@ def counter_moves(
     return sums.sort("match", "second").iter_rows()
 
 
+def operation_moves(charged: pl.DataFrame) -> Iterable[tuple[int, str, int, int, int]]:
+    """Give (combination, operation, nanos, tokens, requests) of all that names an operation."""
+    if "operation_id" not in charged.columns:
+        return
+    named = charged.filter(pl.col("operation_id").fill_null("") != "")
+    measured = named.select(
+        "combination",
+        "operation_id",
+        nanos=pl.col("effective_nanos").fill_null(0),
+        tokens=_count(charged, "input_tokens") + _count(charged, "output_tokens"),
+        requests=_count(charged, "requests", absent=1),
+    )
+    sums = measured.group_by("combination", "operation_id").agg(
+        _exact_sum(pl.col(name)) for name in ("nanos", "tokens", "requests")
+    )
+    yield from sums.sort("combination", "operation_id").iter_rows()
+
+
 def _key_text(*parts: pl.Expr | str) -> pl.Expr:
     """Give the text that a key of these parts is the digest of, as in ``domain/identity.py``."""
     pieces: list[pl.Expr] = []

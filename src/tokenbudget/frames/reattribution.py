@@ -143,6 +143,25 @@ def counter_movements(moves: pl.DataFrame) -> list[Movement]:
     ]
 
 
+def usage_movements(moves: pl.DataFrame) -> Iterable[tuple[int, Movement]]:
+    """Give what moves of each usage, by its id; the second of a movement is its quarter-hour."""
+    counted = _with_measures(moves).select(
+        "usage_id",
+        "dimension_set_id",
+        "target",
+        "effective_nanos",
+        "requests",
+        second=_bucket(QUARTER_HOUR_SECONDS),
+        tokens=pl.col("input_tokens") + pl.col("output_tokens"),
+    )
+    for row in counted.iter_rows(named=True):
+        quantities = (row["effective_nanos"], row["tokens"], row["requests"])
+        yield (
+            row["usage_id"],
+            Movement(row["second"], row["dimension_set_id"], row["target"], *quantities),
+        )
+
+
 def charge_pairs(
     moves: pl.DataFrame, *, target_ids: Mapping[str, int], reattribution_id: int
 ) -> pl.DataFrame:

@@ -1,42 +1,46 @@
-"""Budgets as code.
+"""Budgets as code: apply them as new versions, and show how they stand.
 
-Apply them as new versions, show how they stand, and forecast where they will end.
+It refuses to count (``counting.py``) and to forecast (``forecasts.py``). A carry that is not final
+yet is worked out here as it is there, from the same counters and by the same rule.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
 from sqlmodel import Session
 
-from tokenbudget.domain.budgets import (
-    FORECAST_HISTORY,
-    HOUR,
-    Budget,
-    BudgetIndex,
-    BudgetStanding,
-    BudgetWindow,
-    Unit,
-    forecast_at_end,
-)
+from tokenbudget.domain.allowances import carry_into
+from tokenbudget.domain.budget_tree import find_overcommitted
+from tokenbudget.domain.budgets import Budget, BudgetStanding, BudgetWindow, Unit
 from tokenbudget.domain.errors import Conflict, InvalidInput, NotFound
+from tokenbudget.domain.holds import Notice
 from tokenbudget.domain.periods import Period
 from tokenbudget.domain.rollups import MEASURES, RollupSum, cover
-from tokenbudget.formats.budgets import BudgetDraft, Plan, describe_budget
-from tokenbudget.services.counting import key_text, split_values_of
+from tokenbudget.formats.budgets import (
+    BudgetDraft,
+    Plan,
+    describe_budget,
+    overcommitment_sentence,
+)
+from tokenbudget.services.alerts import resolve_lifted
+from tokenbudget.services.counting import key_text, split_and_operation, split_values_of
 from tokenbudget.services.owners import OwnersApplied, write_entries
-from tokenbudget.services.rulebook import budget_of, load_budgets
+from tokenbudget.services.rulebook import budget_of, load_budgets, with_allowances
 from tokenbudget.store.budgets import (
+    CounterKey,
     add_counters,
     change_rules,
+    last_usage_id,
     list_budget_versions,
     list_counters,
-    replace_forecasts,
+    list_most_used,
+    list_past_counters,
     sum_days,
 )
 from tokenbudget.store.db import Database, insert_rows
@@ -45,57 +49,73 @@ from tokenbudget.store.tables import BudgetRow, CounterRow
 
 MAX_SEEDED_WINDOWS: Final = 1_000
 LATEST_USAGE: Final = timedelta(days=2)
+CHILDREN_EXCEED_PARENT: Final = "children_exceed_parent"
+MAX_OPERATIONS_SHOWN: Final = 20
+"""How many operations a budget shows that counts each of them, those that used most."""
+
 COUNTING_FIELDS: Final = ("selector", "split_by", "unit", "window", "timezone", "baseline")
-VALIDITY_FIELDS: Final = ("valid_from", "valid_to")
+SEEDING_FIELDS: Final = ("valid_from", "valid_to", "rollover")
+"""Fields of which a change may need counters that are not there yet."""
+
 MEASURE_INDEX: Final = {name: place for place, name in enumerate(MEASURES)}
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetChange:
-    """What applying a budget did or would do: ``created``, ``changed`` or ``unchanged``."""
+    """What applying a budget did or would do: ``created``, ``changed`` or ``unchanged``.
+
+    ``warnings`` are of children that exceed their parent.
+    """
 
     action: str
     budget: Budget
     changed_fields: tuple[str, ...]
     standings: tuple[BudgetStanding, ...]
+    warnings: tuple[Notice, ...] = ()
 
 
 def apply_budgets(
-    database: Database, drafts: Sequence[BudgetDraft], *, now: datetime, dry_run: bool = False
+    database: Database,
+    drafts: Sequence[BudgetDraft],
+    *,
+    now: datetime,
+    dry_run: bool = False,
+    strict: bool = False,
 ) -> list[BudgetChange]:
     """Give what changes, having written a new version of each budget that differs, all or none.
 
     Budgets that are not among the drafts stay as they are. Counters of a window under way, or of
     the days that a rolling one looks back on, start from what the ledger already holds (baseline
-    ``window``) or from zero (``creation``).
+    ``window``) or from zero (``creation``). Where children exceed their parent, the changes warn of
+    it; if ``strict``, that is a Conflict.
     """
     with database.transaction(is_kept=not dry_run) as session:
         change_rules(session)
-        known = {budget.id: budget for budget in load_budgets(session)}
-        return [_apply_one(session, draft, known.get(draft.id), now) for draft in drafts]
+        return _apply_all(session, drafts, now=now, strict=strict)
 
 
 def apply_plan(
-    database: Database, plan: Plan, *, now: datetime, dry_run: bool = False
+    database: Database, plan: Plan, *, now: datetime, dry_run: bool = False, strict: bool = False
 ) -> tuple[OwnersApplied, list[BudgetChange]]:
     """Give what becomes of the owners and the budgets of a plan, all of both applied, or none.
 
-    What the plan does not name stays as it is. Raises InvalidInput naming the entry and the rule.
+    What the plan does not name stays as it is. Raises InvalidInput naming the entry and the rule,
+    and Conflict where children exceed their parent, if ``strict``.
     """
     with database.transaction(is_kept=not dry_run) as session:
         change_rules(session)
         owners = write_entries(session, plan.owners, now=now)
-        known = {budget.id: budget for budget in load_budgets(session)}
-        changes = [_apply_one(session, draft, known.get(draft.id), now) for draft in plan.budgets]
+        changes = _apply_all(session, plan.budgets, now=now, strict=strict)
     return owners, changes
 
 
-def create_budget(database: Database, draft: BudgetDraft, *, now: datetime) -> BudgetChange:
+def create_budget(
+    database: Database, draft: BudgetDraft, *, now: datetime, strict: bool = False
+) -> BudgetChange:
     """Give the new budget; the same content again changes nothing, other content is a Conflict."""
     with database.transaction() as session:
         change_rules(session)
-        known = {budget.id: budget for budget in load_budgets(session)}.get(draft.id)
-        change = _apply_one(session, draft, known, now)
+        [change] = _apply_all(session, [draft], now=now, strict=strict)
         if change.action == "changed":
             raise Conflict(
                 f"budget {draft.id!r} exists with other content; PUT makes a new version"
@@ -129,37 +149,38 @@ def list_standings(
     """Give how the current window of every budget stands, a standing a counter.
 
     A budget without a split that nothing has counted in yet stands at zero. A window that rolls
-    stands at the sum of its days, with no forecast since it never ends.
+    stands at the sum of its days, with no forecast since it never ends. Where each operation has a
+    window, those that used most are told, at most ``MAX_OPERATIONS_SHOWN``.
     """
     with database.reading() as session:
         budgets = [budget for budget in load_budgets(session) if budget_id in (None, budget.id)]
-        counters = list_counters(session, now)
-        return _standings(session, budgets, counters, now)
+        return _standings(session, budgets, now)
 
 
-def refresh_forecasts(database: Database, *, now: datetime) -> int:
-    """Work out the forecast of every current counter and give how many there are.
-
-    Windows that roll have none, since they never end.
-    """
-    with database.transaction() as session:
-        budgets = {
-            budget.id: budget for budget in load_budgets(session) if not budget.window.rolling_days
-        }
-        counters = [
-            counter
-            for counter, _ in list_counters(session, now)
-            if counter.budget_id in budgets
-            and budgets[counter.budget_id].counting_version == counter.counting_version
-        ]
-        history = _hourly_history(session, list(budgets.values()), now)
-        expected: dict[int, int] = {}
-        for counter in counters:
-            forecast = _forecast_of(counter, history, now)
-            if forecast is not None and counter.id is not None:
-                expected[counter.id] = forecast
-        replace_forecasts(session, expected, now=now)
-    return len(expected)
+def _apply_all(
+    session: Session, drafts: Sequence[BudgetDraft], *, now: datetime, strict: bool
+) -> list[BudgetChange]:
+    known = {budget.id: budget for budget in load_budgets(session)}
+    changes = [_apply_one(session, draft, known.get(draft.id), now) for draft in drafts]
+    changed = [change.budget for change in changes if change.action == "changed"]
+    resolve_lifted(session, changed, now=now)
+    known.update((change.budget.id, change.budget) for change in changes)
+    exceeded = find_overcommitted(list(known.values()), now)
+    warned = [
+        replace(
+            change,
+            warnings=tuple(
+                Notice(CHILDREN_EXCEED_PARENT, overcommitment_sentence(each))
+                for each in exceeded
+                if each.concerns(change.budget.id)
+            ),
+        )
+        for change in changes
+    ]
+    sentences = [notice.detail for change in warned for notice in change.warnings]
+    if strict and sentences:
+        raise Conflict("; ".join(dict.fromkeys(sentences)), rule=CHILDREN_EXCEED_PARENT)
+    return warned
 
 
 def _apply_one(
@@ -172,9 +193,11 @@ def _apply_one(
         return BudgetChange("unchanged", known, (), _standing_now(session, known, now))
     recounts = known is None or bool(set(changed_fields) & set(COUNTING_FIELDS))
     row = _budget_row(draft, known, recounts=recounts, now=now)
+    if recounts and draft.window.per_operation:
+        row["after_usage_id"] = last_usage_id(session)
     insert_rows(session, BudgetRow, [row])
-    budget = budget_of(BudgetRow.model_validate(row))
-    if recounts or set(changed_fields) & set(VALIDITY_FIELDS):
+    [budget] = with_allowances(session, [budget_of(BudgetRow.model_validate(row))])
+    if recounts or set(changed_fields) & set(SEEDING_FIELDS):
         # Counters that are there already stay as they are.
         add_counters(session, _seeded_counters(session, budget, now))
     action = "created" if known is None else "changed"
@@ -210,6 +233,8 @@ def _budget_row(
         "overdraft": draft.overdraft,
         "baseline": "window" if draft.counts_from_window else "creation",
         "fail_mode": "open" if draft.fails_open else "closed",
+        "rollover": asdict(draft.rollover) if draft.rollover is not None else None,
+        "after_usage_id": 0 if known is None else known.after_usage_id,
         "owner": draft.owner,
         "channels": list(draft.channels),
         "valid_from": draft.valid_from or began,
@@ -224,6 +249,9 @@ def _seeded_counters(session: Session, budget: Budget, now: datetime) -> list[di
     held_already = _spent_by_split(session, budget, windows)
     rows = []
     for place, window in enumerate(windows):
+        if budget.rollover is not None and not budget.split_by and window.contains(now):
+            # A window that nothing is ever spent in has a carry to leave, too.
+            held_already[place].setdefault((), 0)
         for split, spent in held_already[place].items():
             rows.append(
                 {
@@ -241,8 +269,14 @@ def _seeded_counters(session: Session, budget: Budget, now: datetime) -> list[di
 
 
 def _windows_under_way(budget: Budget, now: datetime) -> list[Period]:
-    """Give the windows that count, from the start of validity to the latest usage there can be."""
-    if budget.window.fixed is not None:
+    """Give the windows that count, from the start of validity to the latest usage there can be.
+
+    None where each operation or each minute has a window of its own, since rollups do not tell them
+    apart: these count from zero.
+    """
+    if budget.window.per_operation or budget.window.is_rate:
+        windows = []
+    elif budget.window.fixed is not None:
         windows = [budget.window.fixed]
     elif budget.window.calendar is not None:
         calendar = _calendar_windows(budget.window, min(budget.valid_from, now), now + LATEST_USAGE)
@@ -290,29 +324,58 @@ def measured_by(unit: Unit, item: RollupSum) -> int:
 
 
 def _standing_now(session: Session, budget: Budget, now: datetime) -> tuple[BudgetStanding, ...]:
-    return tuple(_standings(session, [budget], list_counters(session, now), now))
+    return tuple(_standings(session, [budget], now))
 
 
-def _standings(
-    session: Session,
-    budgets: Iterable[Budget],
-    counters: Sequence[tuple[CounterRow, int | None]],
-    now: datetime,
-) -> list[BudgetStanding]:
+def _standings(session: Session, budgets: Sequence[Budget], now: datetime) -> list[BudgetStanding]:
     by_budget: dict[tuple[str, int], list[tuple[CounterRow, int | None]]] = defaultdict(list)
-    for counter, forecast in counters:
+    counted_ids = {budget.id for budget in budgets if not budget.window.per_operation}
+    for counter, forecast in list_counters(session, now, budget_ids=counted_ids):
         by_budget[counter.budget_id, counter.counting_version].append((counter, forecast))
     standings: list[BudgetStanding] = []
     for budget in budgets:
         if budget.window.rolling_days:
             standings.extend(_rolling_standings(session, budget, now))
             continue
+        if budget.window.per_operation:
+            standings.extend(_operation_standings(session, budget, now))
+            continue
         counted = by_budget.get((budget.id, budget.counting_version), [])
-        standings.extend(_standing_of(budget, counter, forecast) for counter, forecast in counted)
+        for counter, forecast in counted:
+            carry = _carry_of(session, budget, counter)
+            standing = _standing_of(budget, counter, now, carry=carry)
+            standings.append(replace(standing, forecast=forecast))
         period = budget.period_counted_at(now)
         if not counted and not budget.split_by and period is not None:
-            standings.append(BudgetStanding(budget, (), period, 0, 0, budget.limit, None))
+            standings.append(_standing_of(budget, *_untouched(session, budget, period, now)))
     return standings
+
+
+def _untouched(
+    session: Session, budget: Budget, period: Period, now: datetime
+) -> tuple[CounterRow, datetime, int]:
+    """Give the counter that a window without one would get, now, and its carry."""
+    counter = CounterRow(
+        budget_id=budget.id,
+        counting_version=budget.counting_version,
+        split_key=key_text(()),
+        window_start=period.start,
+        window_end=period.end,
+    )
+    return counter, now, _carry_of(session, budget, counter)
+
+
+def _carry_of(session: Session, budget: Budget, counter: CounterRow) -> int:
+    """Give what a counter's window has of those before it: the final figure, or as they stand."""
+    if budget.rollover is None:
+        return 0
+    if counter.carry is not None:
+        return counter.carry
+    key = CounterKey(
+        counter.budget_id, counter.counting_version, counter.split_key, counter.window_start
+    )
+    past = [window for _, window in list_past_counters(session, key)]
+    return carry_into(counter.window_start, past, budget.terms, budget.window.period_at)
 
 
 def _rolling_standings(session: Session, budget: Budget, now: datetime) -> list[BudgetStanding]:
@@ -323,6 +386,7 @@ def _rolling_standings(session: Session, budget: Budget, now: datetime) -> list[
     sums = sum_days(session, budget.id, budget.counting_version, since=span.start)
     if not sums and not budget.split_by:
         sums = [(key_text(()), 0, 0)]
+    raised = budget.raised_at(now)
     return [
         BudgetStanding(
             budget=budget,
@@ -330,60 +394,35 @@ def _rolling_standings(session: Session, budget: Budget, now: datetime) -> list[
             period=span,
             settled=settled,
             held=held,
-            headroom=budget.limit - settled - held,
+            headroom=budget.limit + raised - settled - held,
             forecast=None,
+            raised=raised,
         )
         for split_key, settled, held in sums
     ]
 
 
-def _standing_of(budget: Budget, counter: CounterRow, forecast: int | None) -> BudgetStanding:
+def _operation_standings(session: Session, budget: Budget, now: datetime) -> list[BudgetStanding]:
+    counters = list_most_used(
+        session, budget.id, budget.counting_version, limit=MAX_OPERATIONS_SHOWN
+    )
+    return [_standing_of(budget, counter, now) for counter in counters]
+
+
+def _standing_of(
+    budget: Budget, counter: CounterRow, now: datetime, carry: int = 0
+) -> BudgetStanding:
+    split, operation_ref = split_and_operation(budget, counter.split_key)
+    raised = budget.raised_at(now)
     return BudgetStanding(
         budget=budget,
-        split=split_values_of(counter.split_key),
+        split=split,
         period=Period(counter.window_start, counter.window_end),
         settled=counter.settled,
         held=counter.held,
-        headroom=budget.limit - counter.settled - counter.held,
-        forecast=forecast,
-    )
-
-
-def _hourly_history(
-    session: Session, budgets: Sequence[Budget], now: datetime
-) -> Mapping[tuple[str, str], dict[datetime, int]]:
-    """Give what each budget and split spent in each UTC hour that forecasts look at."""
-    this_hour = now.replace(minute=0, second=0, microsecond=0)
-    hours = []
-    hour = this_hour - FORECAST_HISTORY
-    while hour < this_hour:
-        hours.append(Period(hour, hour + HOUR))
-        hour += HOUR
-    sums = list(sum_rollups(session, cover(hours)))
-    dimensions = find_dimension_sets(session, {item.dimension_set_id for item in sums})
-    index = BudgetIndex.build(budgets)
-    matches = {row_id: index.match(item) for row_id, item in dimensions.items()}
-    history: dict[tuple[str, str], dict[datetime, int]] = defaultdict(lambda: defaultdict(int))
-    for item in sums:
-        start = hours[item.piece].start
-        for match in matches[item.dimension_set_id]:
-            key = (match.budget.id, key_text(match.split))
-            history[key][start] += measured_by(match.budget.unit, item)
-    return history
-
-
-def _forecast_of(
-    counter: CounterRow,
-    history: Mapping[tuple[str, str], Mapping[datetime, int]],
-    now: datetime,
-) -> int | None:
-    spent = history.get((counter.budget_id, counter.split_key))
-    if not spent:
-        return None
-    return forecast_at_end(
-        committed=counter.settled + counter.held,
-        period=Period(counter.window_start, counter.window_end),
-        now=now,
-        hourly_history=spent,
-        history_start=min(spent),
+        headroom=budget.limit + carry + raised - counter.settled - counter.held,
+        forecast=None,
+        carry=carry,
+        raised=raised,
+        operation_ref=operation_ref,
     )

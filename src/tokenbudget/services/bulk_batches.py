@@ -8,7 +8,7 @@ nothing of the batch is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -29,6 +29,7 @@ from tokenbudget.frames.events import (
     covered_spans,
     examples_of_prices,
     key_claims,
+    operation_moves,
     quantities_of,
     quarter_hours,
     rollup_rows,
@@ -42,6 +43,7 @@ from tokenbudget.services.alerts import raise_alerts
 from tokenbudget.services.counting import CounterBook
 from tokenbudget.services.holds import HoldDesk
 from tokenbudget.services.ledger import Ledger
+from tokenbudget.services.operations import OperationMove, counts_operations, operation_steps
 from tokenbudget.services.placement import Caller, Placement
 from tokenbudget.services.postings import period_of
 from tokenbudget.services.price_rows import price_row_of
@@ -284,6 +286,7 @@ class _BulkBatch:
             measured = {Unit.MONEY: nanos, Unit.TOKENS: tokens, Unit.REQUESTS: requests}
             if key is not None:
                 steps.append((key, measured[match.budget.unit]))
+        steps += operation_steps(book, self._operation_moves(charged, placements))
         book.want_ids(hold_desk.lock(()))
         book.lock()
         for key, quantity in steps:
@@ -292,6 +295,16 @@ class _BulkBatch:
         crossings = book.write()
         hold_desk.write()
         raise_alerts(self.session, crossings, currency=self.terms.currency, now=self.now)
+
+    def _operation_moves(
+        self, charged: pl.DataFrame, placements: Sequence[Placement]
+    ) -> Iterator[OperationMove]:
+        """Give what moves of events that name an operation, if any budget asks for that."""
+        if not counts_operations(self.rules.budgets.values()):
+            return
+        for combination, operation_ref, nanos, tokens, requests in operation_moves(charged):
+            measured = {Unit.MONEY: nanos, Unit.TOKENS: tokens, Unit.REQUESTS: requests}
+            yield OperationMove(operation_ref, None, placements[combination].matches, measured)
 
     def _stretches(self, seconds: Sequence[int]) -> list[int]:
         """Give those quarter-hours in which some budget's window is not that of the one before."""

@@ -30,9 +30,11 @@ class Member:
     response_ref: str | None
     is_cache_hit: bool
     hold_id: str | None
+    operation_ref: str | None = None
     candidate: Candidate | None = None
     read_as: int | None = None
     charges: list[Stored] = field(default_factory=list)
+    flags: tuple[str, ...] = ()
 
     @property
     def usage_id(self) -> int:
@@ -141,7 +143,7 @@ def hold_of(member: Member, members: Iterable[Member]) -> str | None:
 def stored_member(row: Stored, charges: list[Stored]) -> Member:
     """Give a member that is stored, from its row (MEMBER_COLUMNS) and its charges in order."""
     usage_id, call_id, source_id, event_ref, revision, occurred_at, set_id, *others = row
-    other_units, witness, response_ref, cache_hit, hold_id, flags, *figures = others
+    other_units, witness, response_ref, cache_hit, hold_id, flags, operation_ref, *figures = others
     quantities = {
         unit: figure
         for unit, figure in zip(COMMON_UNITS, figures, strict=True)
@@ -168,8 +170,10 @@ def stored_member(row: Stored, charges: list[Stored]) -> Member:
         response_ref=response_ref,
         is_cache_hit=bool(cache_hit),
         hold_id=hold_id,
+        operation_ref=operation_ref,
         read_as=call_id or usage_id,
         charges=charges,
+        flags=tuple(said),
     )
 
 
@@ -194,5 +198,6 @@ def new_member(item: Candidate, source_id: int) -> Member:
         response_ref=event.response_ref,
         is_cache_hit=event.cache_hit,
         hold_id=event.hold_id,
+        operation_ref=event.operation_ref,
         candidate=item,
     )

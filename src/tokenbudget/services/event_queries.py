@@ -126,7 +126,7 @@ def _named_usages(session: Session, price_list: PriceList, query: EventQuery) ->
     elif query.response_ref is not None:
         usages = _call_of(session, _answered(session, price_list, query.response_ref))
     elif query.hold_id is not None:
-        usages = _call_of(session, find_hold_usage(session, query.hold_id))
+        usages = _call_of(session, find_hold_usage(session, query.hold_id, limit=MAX_NAMED_USAGES))
     else:
         usages = list_operation_usage(session, query.operation_ref or "", limit=MAX_NAMED_USAGES)
     wanted = {

@@ -24,6 +24,7 @@ from tokenbudget.formats.quota import describe_decision
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.quota import UNPRICED_REASON
 from tokenbudget.services.rulebook import Rulebook
+from tokenbudget.services.screening import make_gate
 from tokenbudget.services.usage import STANDARD_TIER
 
 NOT_CHECKED: Final = "budget_not_checked"
@@ -55,16 +56,17 @@ class FailModes:
         """Give the wire answer of a check that nothing is held for.
 
         It is allowed, with the warning ``budget_not_checked``, if every hard budget that applies
-        fails open; without a price a hard money budget denies it, as always. Nothing is stored: a
-        repeat is decided anew, and usage counts as if it had been checked. Raises Unavailable when
-        a budget fails closed, when no rules were ever read, or when it was not the database that
+        fails open. Without a price a hard money budget denies it, and so do policies, as always; no
+        model stands in for another, since nobody knows what has room. Nothing is stored: a repeat
+        is decided anew, and usage counts as if it had been checked. Raises Unavailable when a
+        budget fails closed, when no rules were ever read, or when it was not the database that
         failed (the queue is full, the service ends).
         """
         rules = self.ledger.shelf.current
         if rules is None or not _is_of_database(failure):
             raise failure
         dimensions = self._dimensions_of(check, caller, rules, now)
-        deciding = _hard_budgets(rules, dimensions, now)
+        deciding = _hard_budgets(rules, dimensions, check, now)
         closed = [budget.id for budget in deciding if not budget.fails_open]
         if closed:
             # One failure answers a whole batch, of which each check has its own budgets.
@@ -110,15 +112,27 @@ class FailModes:
         deciding: Sequence[Budget],
         now: datetime,
     ) -> Decision:
+        gate = make_gate(dimensions, rules.policies.matching(dimensions), rules, now)
         output_tokens = check.max_output_tokens
+        notices = list(gate.warnings)
         if output_tokens is None and check.estimate_nanos is None:
-            output_tokens = self.ledger.terms.output_bound
+            output_tokens, assumed = self.ledger.terms.assumed_output(dimensions)
+            notices.append(assumed)
         demand = _demand_of(check, output_tokens or 0, dimensions, rules, now)
-        unpriced = Notice(UNPRICED_REASON, f"no price is known for {check.provider}/{check.model}")
-        if demand.nanos is None and any(budget.unit is Unit.MONEY for budget in deciding):
-            return Decision(Outcome.DENY, demand, None, check.model, reasons=(unpriced,))
+        reasons = list(gate.denials)
+        if demand.nanos is None:
+            unpriced = Notice(
+                UNPRICED_REASON, f"no price is known for {check.provider}/{check.model}"
+            )
+            limits_money = any(budget.unit is Unit.MONEY for budget in deciding)
+            (reasons if limits_money else notices).append(unpriced)
+        if reasons:
+            warnings = tuple(notices)
+            return Decision(
+                Outcome.DENY, demand, None, check.model, warnings=warnings, reasons=tuple(reasons)
+            )
         detail = "the database cannot answer; the call is allowed and nothing is held for it"
-        warnings = (Notice(NOT_CHECKED, detail), *([unpriced] if demand.nanos is None else []))
+        warnings = (Notice(NOT_CHECKED, detail), *notices)
         return Decision(Outcome.ALLOW, demand, output_tokens, check.model, warnings=warnings)
 
 
@@ -132,7 +146,7 @@ def _demand_of(
     """Give what the call may use at most, as the writer would have estimated it."""
     tokens = (check.input_tokens or 0) + output_tokens
     if check.estimate_nanos is not None:
-        return Demand(check.estimate_nanos, tokens, Basis.ESTIMATED)
+        return Demand(check.estimate_nanos, tokens, Basis.ESTIMATED).times(check.requests)
     covering = rules.price_list.find_commitment(dimensions, now)
     facts = RatingFacts(
         check.provider,
@@ -142,10 +156,12 @@ def _demand_of(
         commitment=covering.id if covering else None,
     )
     charge = upper_bound_cost(check.input_tokens or 0, output_tokens, facts, rules.price_list)
-    return Demand(charge.effective_nanos, tokens, charge.basis)
+    return Demand(charge.effective_nanos, tokens, charge.basis).times(check.requests)
 
 
-def _hard_budgets(rules: Rulebook, dimensions: DimensionSet, now: datetime) -> tuple[Budget, ...]:
+def _hard_budgets(
+    rules: Rulebook, dimensions: DimensionSet, check: CheckRequest, now: datetime
+) -> tuple[Budget, ...]:
     """Give the budgets that could have denied the check, by id."""
     return tuple(
         match.budget
@@ -153,6 +169,7 @@ def _hard_budgets(rules: Rulebook, dimensions: DimensionSet, now: datetime) -> t
         if match.budget.mode is Mode.HARD
         and match.budget.is_in_force(now)
         and match.budget.period_counted_at(now) is not None
+        and (check.operation_ref is not None or not match.budget.window.per_operation)
     )
 
 

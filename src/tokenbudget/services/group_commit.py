@@ -36,8 +36,24 @@ class Weighted(Protocol):
         """Give how many items of the bound this takes."""
 
 
+AwaitedT = TypeVar("AwaitedT", contravariant=True)
+
+
+class Waiter(Protocol[AwaitedT]):
+    """Who waits for an answer, such as a future; told on the event loop, it raises nothing."""
+
+    def done(self) -> bool:
+        """Tell whether nobody waits any more."""
+
+    def set_result(self, result: AwaitedT, /) -> None:
+        """Take the answer."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Take what the writer raised."""
+
+
 WorkT = TypeVar("WorkT", bound=Weighted)
-Submitted: TypeAlias = tuple[WorkT, asyncio.Future[AnswerT]]
+Submitted: TypeAlias = tuple[WorkT, Waiter[AnswerT]]
 
 
 class GroupCommit(Generic[WorkT, AnswerT]):
@@ -85,21 +101,28 @@ class GroupCommit(Generic[WorkT, AnswerT]):
 
         Raises QueueFull when there is no room (nothing was accepted), and what the writer raised.
         """
+        future: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
+        self.send(work, future)
+        return await future
+
+    def send(self, work: WorkT, waiter: Waiter[AnswerT]) -> None:
+        """Queue the work and tell the waiter when the commit that holds it is done.
+
+        Raises QueueFull when there is no room (nothing was accepted); called on the loop.
+        """
         if self._loop is None:
             raise Unavailable("the writer has not started")
-        future: asyncio.Future[AnswerT] = self._loop.create_future()
         with self._lock:
             if self._is_stopping:
                 raise Unavailable("the service is stopping")
             if self._waiting and self._waiting_items + work.weight > self._queue_items:
                 raise QueueFull(f"{self._waiting_items} items are waiting to be written")
-            self._waiting.append((work, future))
+            self._waiting.append((work, waiter))
             self._waiting_items += work.weight
         if self._company_timer is None:
             self._begin_turn(self._loop)
         elif self._has_company():
             self._send_batch()
-        return await future
 
     def _begin_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """Gather a batch for the writer, unless that or the writing itself is under way."""
@@ -154,25 +177,25 @@ class GroupCommit(Generic[WorkT, AnswerT]):
 
     def _write(self, batch: list[Submitted[WorkT, AnswerT]]) -> None:
         outcomes = self._outcomes([work for work, _ in batch])
-        futures = [future for _, future in batch]
+        waiters = [waiter for _, waiter in batch]
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._end_turn, self._loop, futures, outcomes)
+            self._loop.call_soon_threadsafe(self._end_turn, self._loop, waiters, outcomes)
 
     def _end_turn(
         self,
         loop: asyncio.AbstractEventLoop,
-        futures: Sequence[asyncio.Future[AnswerT]],
+        waiters: Sequence[Waiter[AnswerT]],
         outcomes: Sequence[AnswerT | Exception],
     ) -> None:
         """Answer every caller of a batch, then begin with those that arrived meanwhile."""
-        for future, outcome in zip(futures, outcomes, strict=True):
-            if future.done():
+        for waiter, outcome in zip(waiters, outcomes, strict=True):
+            if waiter.done():
                 continue
             if isinstance(outcome, Exception):
-                future.set_exception(outcome)
+                waiter.set_exception(outcome)
             else:
-                future.set_result(outcome)
-        self._company = len(futures) + len(self._waiting)
+                waiter.set_result(outcome)
+        self._company = len(waiters) + len(self._waiting)
         self._has_turn_begun = False
         self._begin_turn(loop)
 

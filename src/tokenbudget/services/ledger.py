@@ -110,7 +110,10 @@ class Batch:
         self.session = session
         self.terms = ledger.terms
         self.now = now
-        self.book = CounterBook(session, rules.budgets, ledger.memory.counter_ids, now=now)
+        memory = ledger.memory
+        self.book = CounterBook(
+            session, rules.budgets, memory.counter_ids, now=now, frozen_ids=memory.frozen_ids
+        )
         self.recorder = Recorder(session, rules, ledger.memory, now)
         self.hold_desk = HoldDesk(session, ledger.terms.holds, now)
         self.check_desk = CheckDesk(session, rules, ledger.memory, ledger.terms, now)
@@ -136,12 +139,15 @@ class Batch:
         self.share_desk.prepare(days, self.book)
         pending = self.check_desk.prepare(checks, self.book)
         self.book.want_ids(self.hold_desk.lock(named_holds(self.recorder.postings, changes)))
+        self.hold_desk.recall_pieces(self.recorder.postings)
+        self.hold_desk.recall_extensions(changes)
         self.book.lock()
         for posting in self.recorder.postings:
             self.hold_desk.settle(posting, self.book)
         self.share_desk.settle(self.book)
         self.hold_desk.expire(self.book)
         changed = iter([self._change(work) for work in changes])
+        self.book.carry_over()
         decided = iter([self.check_desk.decide(item, self.book) for item in pending])
         self._write()
         answers: dict[type[Work], Iterator[Answer]] = {

@@ -28,6 +28,7 @@ from tokenbudget.domain.allocation import Caller as Caller
 from tokenbudget.domain.budgets import BudgetMatch
 from tokenbudget.services.counting import Aim
 from tokenbudget.services.rulebook import Rulebook
+from tokenbudget.services.screening import Gate
 from tokenbudget.store.budgets import CounterKey
 from tokenbudget.store.ledger import (
     digest_of,
@@ -51,6 +52,7 @@ class Placement:
     matches: tuple[BudgetMatch, ...]
     dimension_set_id: int = 0
     aim: Aim | None = None
+    gate: Gate | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +67,7 @@ class Memory:
     price_row_ids: dict[str, int] = field(default_factory=dict)
     price_list_ids: dict[str, int] = field(default_factory=dict)
     counter_ids: dict[CounterKey, int] = field(default_factory=dict)
+    frozen_ids: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Roll up every dimension, whatever the settings say."""
@@ -78,6 +81,7 @@ class Memory:
         self.price_row_ids.clear()
         self.price_list_ids.clear()
         self.counter_ids.clear()
+        self.frozen_ids.clear()
 
     def follow(self, rules: Rulebook) -> None:
         """Drop what belonged to other rules, and everything when there is too much of it."""
@@ -90,6 +94,7 @@ class Memory:
             self.placements_by_id,
             self.source_ids,
             self.counter_ids,
+            self.frozen_ids,
         )
         if any(len(known) > MAX_REMEMBERED for known in growing):
             self.forget()

@@ -93,7 +93,8 @@ class Posting:
     """One signed movement of the ledger: a charge, or the taking back of one.
 
     ``charge_set_id`` is the dimension set the charge names, None where its usage was placed first.
-    ``is_written`` is false for what moves counters and is no charge of its own.
+    ``is_written`` is false for what moves counters and is no charge of its own. ``call_id`` is the
+    usage that first told of the call, and ``operation_ref`` the operation that its usage names.
     """
 
     usage_id: int
@@ -110,7 +111,14 @@ class Posting:
     charge_set_id: int | None = None
     price_list_id: int | None = None
     is_written: bool = True
+    call_id: int = 0
+    operation_ref: str | None = None
     keys: tuple[tuple[BudgetMatch, CounterKey | None], ...] = ()
+
+    @property
+    def is_first(self) -> bool:
+        """Tell whether nothing of its call was charged before."""
+        return self.call_id == self.usage_id and self.sequence == 0
 
     def quantity(self, unit: Unit) -> int:
         """Give the signed movement in a budget's unit; unpriced usage moves no money."""

@@ -22,13 +22,16 @@ from tokenbudget.frames.reattribution import (
     charge_pairs,
     counter_movements,
     rollup_sums,
+    usage_movements,
 )
 from tokenbudget.services.alerts import raise_alerts
 from tokenbudget.services.counting import CounterBook, key_text
+from tokenbudget.services.operations import OperationMove, counts_operations, operation_steps
 from tokenbudget.services.placement import Memory, Placement
 from tokenbudget.services.rulebook import Rulebook
 from tokenbudget.store.budgets import CounterKey, add_transfers
 from tokenbudget.store.ledger import ROLLUP_COLUMNS, add_rollup_sums
+from tokenbudget.store.operations import find_operations
 from tokenbudget.store.standing_charges import (
     MOVED_COLUMNS,
     StandingTransfer,
@@ -84,6 +87,7 @@ class Mover:
             for movement in counter_movements(moves)
             for step in _steps(book, movement, changes[movement.dimension_set_id, movement.target])
         ]
+        steps += operation_steps(book, self._operation_moves(moves, changes))
         transfers = list_standing_transfers(
             self.session, first=moves["usage_id"][0], last=moves["usage_id"][-1]
         )
@@ -96,6 +100,26 @@ class Mover:
         self._end_transfers(moves, transfers, book, target_ids)
         crossings = book.write()
         raise_alerts(self.session, crossings, currency=self.rules.price_list.currency, now=self.now)
+
+    def _operation_moves(
+        self,
+        moves: pl.DataFrame,
+        changes: Mapping[tuple[int, str], Sequence[tuple[BudgetMatch, int]]],
+    ) -> Iterator[OperationMove]:
+        """Give what moves of usage that names an operation, if any budget asks for that."""
+        if not counts_operations(self.rules.budgets.values()):
+            return
+        named = find_operations(
+            self.session, first=moves["usage_id"][0], last=moves["usage_id"][-1]
+        )
+        for usage_id, movement in usage_movements(moves):
+            operation_ref = named.get(usage_id)
+            if operation_ref is None:
+                continue
+            quantities = _quantities(movement)
+            for match, sign in changes[movement.dimension_set_id, movement.target]:
+                signed = {unit: sign * quantity for unit, quantity in quantities.items()}
+                yield OperationMove(operation_ref, usage_id, (match,), signed)
 
     def _changes(
         self, moves: pl.DataFrame, target_ids: Mapping[str, int]
@@ -134,7 +158,8 @@ class Mover:
         for transfer in transfers:
             target = targets.get(transfer.usage_id)
             counter = book.counters[transfer.to_counter_id]
-            if target is None or self._still_counts(target_ids[target], counter):
+            split_text = book.split_text(counter)
+            if target is None or self._still_counts(target_ids[target], counter, split_text):
                 continue
             counter.settled -= transfer.quantity
             if transfer.from_counter_id is not None:
@@ -142,9 +167,9 @@ class Mover:
             rows.append({**asdict(transfer), "quantity": -transfer.quantity})
         add_transfers(self.session, rows)
 
-    def _still_counts(self, dimension_set_id: int, counter: Counter) -> bool:
+    def _still_counts(self, dimension_set_id: int, counter: Counter, split_text: str) -> bool:
         matches = self.memory.placements_by_id[dimension_set_id].matches
-        return any(_is_of(match, counter) for match in matches)
+        return any(_is_of(match, counter, split_text) for match in matches)
 
 
 def _steps(
@@ -152,11 +177,7 @@ def _steps(
 ) -> Iterator[tuple[CounterKey, int]]:
     if not changes:
         return
-    quantities = {
-        Unit.MONEY: movement.nanos,
-        Unit.TOKENS: movement.tokens,
-        Unit.REQUESTS: movement.requests,
-    }
+    quantities = _quantities(movement)
     instant = from_micros(movement.second * MICROS_PER_SECOND)
     for match, sign in changes:
         key = book.key_of(match, instant)
@@ -164,10 +185,18 @@ def _steps(
             yield key, sign * quantities[match.budget.unit]
 
 
-def _is_of(match: BudgetMatch, counter: Counter) -> bool:
+def _quantities(movement: Movement) -> dict[Unit, int]:
+    return {
+        Unit.MONEY: movement.nanos,
+        Unit.TOKENS: movement.tokens,
+        Unit.REQUESTS: movement.requests,
+    }
+
+
+def _is_of(match: BudgetMatch, counter: Counter, split_text: str) -> bool:
     budget = match.budget
     return (budget.id, budget.counting_version, key_text(match.split)) == (
         counter.budget_id,
         counter.counting_version,
-        counter.split_key,
+        split_text,
     )

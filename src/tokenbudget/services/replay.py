@@ -47,8 +47,11 @@ def replay_budgets(
     """Give what the budgets would have done together to every call of the period.
 
     The period begins and ends on quarter-hours. ``advance`` is told how many calls were decided on.
-    Raises InvalidInput when the period holds more than ``max_requests`` requests.
+    Raises InvalidInput when the period holds more than ``max_requests`` requests, and for a budget
+    that cannot be replayed. Raises of limits take no part.
     """
+    for draft in drafts:
+        _require_replayable(draft)
     with database.reading() as session:
         used = list_used_quarter_hours(session, period)
         _require_few(used, max_requests)
@@ -62,6 +65,21 @@ def replay_budgets(
             if advance is not None:
                 advance(calls.height)
     return replayer.replay(period)
+
+
+def _require_replayable(draft: BudgetDraft) -> None:
+    """Raise InvalidInput for what the sums and calls of the ledger cannot be replayed by."""
+    if draft.window.per_operation or draft.window.is_rate:
+        raise InvalidInput(
+            f"budget {draft.id!r}: window {draft.window_text!r} is not replayed: rollups tell "
+            "neither operations nor minutes apart",
+            field="window",
+        )
+    if draft.rollover is not None:
+        raise InvalidInput(
+            f"budget {draft.id!r}: rollover is not replayed; without it the limit is",
+            field="rollover",
+        )
 
 
 def _require_few(used: Iterable[tuple[datetime, int]], max_requests: int | None) -> None:

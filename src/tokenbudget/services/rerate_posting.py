@@ -26,11 +26,13 @@ from tokenbudget.frames.rerating import (
 )
 from tokenbudget.services.alerts import raise_alerts
 from tokenbudget.services.counting import CounterBook
+from tokenbudget.services.operations import OperationMove, counts_operations, operation_steps
 from tokenbudget.services.placement import Memory
 from tokenbudget.services.price_rows import price_row_of
 from tokenbudget.services.rulebook import Rulebook
 from tokenbudget.store.budgets import CounterKey, add_transfers
 from tokenbudget.store.ledger import ROLLUP_COLUMNS, add_rollup_sums
+from tokenbudget.store.operations import find_operations
 from tokenbudget.store.rerate_charges import (
     PAIR_COLUMNS,
     Transfer,
@@ -97,6 +99,7 @@ class Poster:
             for second, dimension_set_id, nanos in sorted(effective_moves(moves))
             for key in self._keys(book, from_micros(second * MICROS_PER_SECOND), dimension_set_id)
         ]
+        steps += operation_steps(book, self._operation_moves(moves))
         transfers = list_transfers(
             self.session, first=moves["usage_id"][0], last=moves["usage_id"][-1]
         )
@@ -109,6 +112,20 @@ class Poster:
         self._follow_transfers(moves, transfers, book)
         crossings = book.write()
         raise_alerts(self.session, crossings, currency=self.rules.price_list.currency, now=self.now)
+
+    def _operation_moves(self, moves: pl.DataFrame) -> Iterator[OperationMove]:
+        """Give what moves of usage that names an operation, if any budget asks for that."""
+        if not counts_operations(self.rules.budgets.values()):
+            return
+        named = find_operations(
+            self.session, first=moves["usage_id"][0], last=moves["usage_id"][-1]
+        )
+        for row in moves.iter_rows(named=True):
+            operation_ref = named.get(row["usage_id"])
+            if operation_ref is not None:
+                nanos = row["new_effective_nanos"] - (row["old_effective_nanos"] or 0)
+                matches = self.memory.placements_by_id[row["dimension_set_id"]].matches
+                yield OperationMove(operation_ref, row["usage_id"], matches, {Unit.MONEY: nanos})
 
     def _keys(
         self, book: CounterBook, instant: datetime, dimension_set_id: int

@@ -94,7 +94,8 @@ class RetagAnswer:
 class Standing:
     """A charge that stands for a usage, with all that taking it back needs.
 
-    ``placement`` is where it counts; ``charge_set_id`` is what the charge itself says of that.
+    ``placement`` is where it counts; ``charge_set_id`` is what the charge itself says of that;
+    ``call_id`` is the usage that its call is known by; ``operation_ref`` is what the usage names.
     """
 
     usage_id: int
@@ -108,6 +109,8 @@ class Standing:
     accounting_period: int
     charge_set_id: int | None
     hold_id: str | None
+    call_id: int
+    operation_ref: str | None
 
 
 def stored_charge(row: Any) -> Charge:
@@ -139,6 +142,8 @@ def taken_back(
         reverses_usage_id=standing.usage_id,
         charge_set_id=standing.charge_set_id,
         price_list_id=standing.price_list_id,
+        call_id=standing.call_id,
+        operation_ref=standing.operation_ref,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from tokenbudget.domain.budgets import Budget, Counter
+from tokenbudget.domain.budgets import Budget, Counter, Unit
 from tokenbudget.domain.periods import Period
 from tokenbudget.domain.rollups import DAY_SECONDS, QUARTER_HOUR_SECONDS, cover
 from tokenbudget.services.budgets import measured_by
@@ -19,6 +19,7 @@ from tokenbudget.store.audit import (
     list_all_counters,
     list_calls_charged_twice,
     list_holds_resolved_twice,
+    list_strayed_remainders,
     sum_charges,
     sum_open_holds,
     sum_rollups_by_dimension_set,
@@ -26,6 +27,7 @@ from tokenbudget.store.audit import (
     sum_transfers,
 )
 from tokenbudget.store.db import Database
+from tokenbudget.store.operations import list_operation_charges
 from tokenbudget.store.rollups import find_dimension_sets, sum_rollups
 from tokenbudget.store.stretches import list_unnoted
 
@@ -59,6 +61,7 @@ def selfcheck(database: Database) -> list[Finding]:
             _held_equals_holds(session, counters),
             _held_is_not_negative(counters),
             _holds_resolve_once(session),
+            _remainders_follow_pieces(session),
             _calls_are_charged_once(session),
             _usage_is_found_by_time(session),
             _outcome_rollups_equal_outcomes(session),
@@ -81,7 +84,15 @@ def _rollups_equal_charges(session: Session, grain_seconds: int, rule: str) -> F
 
 
 def _settled_equals_charges(session: Session, counters: list[tuple[Counter, int]]) -> Finding:
-    budgets = {(item.id, item.counting_version): item for item in load_budgets(session)}
+    """Compare counters with charges, but for those of a minute.
+
+    These count what they were told of within a day, so no sum of charges says what they should be.
+    """
+    budgets = {
+        (budget.id, budget.counting_version): budget
+        for budget in load_budgets(session)
+        if not budget.window.is_rate
+    }
     transfers = sum_transfers(session)
     by_window: dict[tuple[str, int, Period], list[tuple[Counter, int]]] = defaultdict(list)
     for counter, baseline in counters:
@@ -91,7 +102,11 @@ def _settled_equals_charges(session: Session, counters: list[tuple[Counter, int]
             by_window[window].append((counter, baseline))
     broken = []
     for (budget_id, counting_version, period), members in by_window.items():
-        spent = _spent(session, budgets[budget_id, counting_version], period)
+        budget = budgets[budget_id, counting_version]
+        if budget.window.per_operation:
+            spent = _spent_by_operation(session, budget)
+        else:
+            spent = _spent(session, budget, period)
         for counter, baseline in members:
             expected = spent.get(counter.split_key, 0) - baseline + transfers.get(counter.id, 0)
             if counter.settled != expected:
@@ -109,6 +124,25 @@ def _spent(session: Session, budget: Budget, period: Period) -> Mapping[str, int
         if budget.matches(dimensions[item.dimension_set_id]):
             split = budget.split_values(dimensions[item.dimension_set_id])
             spent[key_text(split)] += measured_by(budget.unit, item)
+    return spent
+
+
+def _spent_by_operation(session: Session, budget: Budget) -> Mapping[str, int]:
+    """Give, by split key, what the charges say of each operation since the budget counts."""
+    charges = list_operation_charges(session, after=budget.after_usage_id)
+    dimensions = find_dimension_sets(session, {each.dimension_set_id for each in charges})
+    spent: dict[str, int] = defaultdict(int)
+    for each in charges:
+        found = dimensions[each.dimension_set_id]
+        if budget.matches(found):
+            key = key_text((*budget.split_values(found), each.operation_ref))
+            quantities = {
+                # Charges are signed, what was used is not.
+                Unit.MONEY: each.nanos,
+                Unit.TOKENS: each.sign * each.tokens,
+                Unit.REQUESTS: each.sign * each.requests,
+            }
+            spent[key] += quantities[budget.unit]
     return spent
 
 
@@ -133,6 +167,12 @@ def _held_is_not_negative(counters: list[tuple[Counter, int]]) -> Finding:
 def _holds_resolve_once(session: Session) -> Finding:
     twice = list_holds_resolved_twice(session)
     return _finding("no hold resolved twice", len(twice), [f"hold {hold_id}" for hold_id in twice])
+
+
+def _remainders_follow_pieces(session: Session) -> Finding:
+    checked, strayed = list_strayed_remainders(session)
+    rule = "left of a hold = granted - taken by pieces"
+    return _finding(rule, checked, [f"hold {hold_id}" for hold_id in strayed])
 
 
 def _calls_are_charged_once(session: Session) -> Finding:

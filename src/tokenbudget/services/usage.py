@@ -18,7 +18,7 @@ from sqlmodel import Session
 from tokenbudget.domain.allocation import CallFacts, DimensionSet
 from tokenbudget.domain.identity import event_key, has_lasting_ids, response_key, span_key
 from tokenbudget.domain.rating import Charge, RatingFacts, rate
-from tokenbudget.domain.usage import OK_STATUS, Basis, UsageEvent
+from tokenbudget.domain.usage import INPUT_ONLY, OK_STATUS, Basis, UsageEvent
 from tokenbudget.formats.events import ParsedItem, Rejection
 from tokenbudget.services.counting import CounterBook
 from tokenbudget.services.placement import Caller, Memory
@@ -35,6 +35,7 @@ from tokenbudget.services.postings import (
 from tokenbudget.services.price_rows import price_row_of
 from tokenbudget.services.retagging import RetagAnswer, RetagUsage, find_targets
 from tokenbudget.services.rulebook import Rulebook
+from tokenbudget.services.unsettled import charge_input_of_unknown, note_unsettled
 from tokenbudget.services.witnesses import CallDesk, Kin
 from tokenbudget.store.event_keys import claim_keys, find_keys
 from tokenbudget.store.ledger import (
@@ -112,6 +113,7 @@ class Recorder:
         if not candidates and not retags:
             return
         admitted: list[Candidate] = []
+        charge_input_of_unknown(self.session, candidates)
         if candidates:
             self.memory.store_sources(self.session, {item.event.source for item in candidates})
             self.memory.store_placements(self.session, (item.placement for item in candidates))
@@ -129,11 +131,18 @@ class Recorder:
         written = [posting for posting in self.postings if posting.is_written]
         if written:
             append_charges(self.session, charge_columns(written))
+        note_unsettled(self.session, self.postings)
 
     def aim(self, book: CounterBook) -> None:
         """Ask the book for the counters these postings move."""
         for posting in self.postings:
-            posting.keys = book.keys_of(posting.placement, posting.occurred_at)
+            posting.keys = book.keys_of(
+                posting.placement,
+                posting.occurred_at,
+                posting.operation_ref,
+                # What is taken back counted as the usage that had been charged.
+                posting.reverses_usage_id or posting.usage_id,
+            )
 
     def write_rollups(self) -> None:
         """Add every posting to its quarter-hour and its UTC day."""
@@ -367,6 +376,8 @@ class Recorder:
             hold_id=item.hold_id,
             accounting_period=period,
             charge_set_id=counted_at.dimension_set_id if counted_at is not None else None,
+            call_id=item.call_id or item.usage_id,
+            operation_ref=event.operation_ref,
         )
 
 
@@ -420,6 +431,8 @@ def _rate_event(event: UsageEvent, dimensions: DimensionSet, rules: Rulebook) ->
     if used_nothing(event):
         flags = charge.flags if charge.basis is Basis.RATED else ()
         return Charge(Basis.RATED, charge.match, 0, 0, 0, (*flags, NOTHING_USED_FLAG))
-    if event.basis is Basis.ESTIMATED and charge.basis is Basis.RATED:
-        return charge._replace(basis=Basis.ESTIMATED)
+    if event.basis is Basis.ESTIMATED:
+        basis = Basis.ESTIMATED if charge.basis is Basis.RATED else charge.basis
+        flags = (*charge.flags, INPUT_ONLY) if INPUT_ONLY in event.flags else charge.flags
+        return charge._replace(basis=basis, flags=flags)
     return charge

@@ -210,7 +210,7 @@ class CallDesk:
         target = self._target(call, member)
         hold_id = hold_of(member, call.members)
         if not is_standing:
-            self._charge(member, target, hold_id, sequence=member.next_sequence())
+            self._charge(call, member, target, hold_id, sequence=member.next_sequence())
             self.moved.add(call.first_id)
             return
         is_at_home = target is self.memory.placements_by_id[member.charged_set_id]
@@ -220,7 +220,7 @@ class CallDesk:
         if self._is_covered_otherwise(standing, target):
             back = taken_back(standing, closed_before=self.closed_before)
             self.postings.append(back)
-            self._charge(member, target, hold_id, sequence=back.sequence + 1)
+            self._charge(call, member, target, hold_id, sequence=back.sequence + 1)
             self.moved.add(call.first_id)
         else:
             # Where nothing was charged wrongly, only the hold has to learn what was spent.
@@ -228,10 +228,12 @@ class CallDesk:
             self.moved.update(() if is_at_home else (call.first_id,))
 
     def _charge(
-        self, member: Member, target: Placement, hold_id: str | None, *, sequence: int
+        self, call: Call, member: Member, target: Placement, hold_id: str | None, *, sequence: int
     ) -> None:
         """Note that the member is to be charged."""
         candidate = member.candidate or self._again(member)
+        if member.usage_id != call.first_id:
+            candidate.call_id = call.first_id
         candidate.sequence = sequence
         candidate.counted_at = None if target is candidate.placement else target
         candidate.hold_id = hold_id
@@ -307,6 +309,8 @@ class CallDesk:
             accounting_period=row.accounting_period,
             charge_set_id=row.dimension_set_id,
             hold_id=_hold_settled(call, member),
+            call_id=call.first_id,
+            operation_ref=member.operation_ref,
         )
 
     def _again(self, member: Member) -> Candidate:
@@ -326,6 +330,8 @@ class CallDesk:
             account=dimensions.account,
             cache_hit=member.is_cache_hit,
             basis=Basis.ESTIMATED if member.telling.is_estimated else Basis.RATED,
+            flags=member.flags,
+            operation_ref=member.operation_ref,
         )
         keys = (b"", None, None)
         return Candidate(NOBODYS_WORK, 0, event, placement, {}, keys, usage_id=member.usage_id)

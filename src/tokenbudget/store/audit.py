@@ -5,7 +5,7 @@ Nothing else does.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlmodel import Session
@@ -18,6 +18,7 @@ from tokenbudget.store.tables import (
     CommitmentShareRow,
     CounterRow,
     CounterTransferRow,
+    HoldPieceRow,
     HoldResolutionRow,
     HoldRow,
     RollupRow,
@@ -25,6 +26,7 @@ from tokenbudget.store.tables import (
 )
 
 Sums = dict[int, tuple[int, int]]
+NOTHING_TAKEN: Final = (0, 0, 0, 0)
 
 
 def sum_charges(session: Session) -> Sums:
@@ -119,14 +121,62 @@ def sum_transfers(session: Session) -> dict[int, int]:
 
 
 def sum_open_holds(session: Session) -> dict[int, int]:
-    """Give what open holds hold of each counter: the primary fact behind ``held``."""
+    """Give what open holds hold of each counter: the primary fact behind ``held``.
+
+    That is what was granted, less what pieces have taken.
+    """
     table = table_of(HoldRow)
+    taken = sum_open_pieces(session)
     held: dict[int, int] = {}
-    statement = sa.select(table.c.grants).where(table.c.state == "held")
-    for grants in session.connection().execute(statement).scalars():
-        for counter_id, quantity in grants:
-            held[counter_id] = held.get(counter_id, 0) + quantity
+    statement = sa.select(table.c.id, table.c.grants).where(table.c.state == "held")
+    for hold_id, grants in session.connection().execute(statement):
+        pieces = taken.get(hold_id, NOTHING_TAKEN)
+        for counter_id, quantity, unit in grants:
+            held[counter_id] = held.get(counter_id, 0) + quantity - pieces[unit]
     return held
+
+
+def sum_open_pieces(session: Session) -> dict[str, tuple[int, ...]]:
+    """Give, by open hold, what its pieces have taken: nanos, tokens, requests, and how many."""
+    holds, pieces = table_of(HoldRow), table_of(HoldPieceRow)
+    taken = [pieces.c.taken_nanos, pieces.c.taken_tokens, pieces.c.taken_requests]
+    statement = (
+        sa.select(pieces.c.hold_id, *(sa.func.sum(each) for each in taken), sa.func.count())
+        .join(holds, holds.c.id == pieces.c.hold_id)
+        .where(holds.c.state == "held")
+        .group_by(pieces.c.hold_id)
+    )
+    rows = session.connection().execute(statement)
+    return {hold_id: tuple(int(each) for each in sums) for hold_id, *sums in rows}
+
+
+def list_strayed_remainders(session: Session) -> tuple[int, list[str]]:
+    """Give how many open holds settle by pieces, and those whose columns say otherwise than these.
+
+    What is left is compared in the units of its grants, since in others nothing was granted.
+    """
+    table = table_of(HoldRow)
+    taken = sum_open_pieces(session)
+    statement = (
+        sa.select(
+            table.c.id,
+            table.c.grants,
+            table.c.pieces_settled,
+            table.c.remaining_nanos,
+            table.c.remaining_tokens,
+            table.c.remaining_requests,
+        )
+        .where(table.c.state == "held", table.c.remaining_nanos.is_not(None))
+        .order_by(table.c.id)
+    )
+    rows = session.connection().execute(statement).all()
+    strayed = []
+    for hold_id, grants, count, *left in rows:
+        pieces = taken.get(hold_id, NOTHING_TAKEN)
+        is_left = all(quantity - pieces[unit] == left[unit] for _, quantity, unit in grants)
+        if count != pieces[-1] or not is_left:
+            strayed.append(hold_id)
+    return len(rows), strayed
 
 
 def list_holds_resolved_twice(session: Session) -> list[str]:

@@ -1,4 +1,4 @@
-"""Budget versions, counters and holds in SQL.
+"""Budget versions and counters in SQL.
 
 Counters change only while the caller's transaction has them locked.
 """
@@ -14,10 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlmodel import Session, col, select
 
+from tokenbudget.domain.allowances import PastWindow
 from tokenbudget.domain.budgets import Counter
-from tokenbudget.domain.periods import Period, from_micros, to_micros
+from tokenbudget.domain.periods import EPOCH, Period, from_micros, to_micros
 from tokenbudget.store.db import (
     ROWS_PER_STATEMENT,
+    UtcDateTime,
     insert_new_rows,
     insert_rows,
     is_sqlite,
@@ -26,21 +28,19 @@ from tokenbudget.store.db import (
 from tokenbudget.store.prepared import Prepared, among
 from tokenbudget.store.tables import (
     BudgetRow,
-    CheckAnswerRow,
     CounterRow,
     CounterTransferRow,
     ForecastRow,
-    HoldResolutionRow,
-    HoldRow,
     RulesVersionRow,
+    UsageRow,
 )
 
 RULES_LOCK = 0x70B1
-EXPIRED_HOLDS_PER_BATCH = 1_000
 MAX_PERIODS = 4_096
 
 COUNTER = table_of(CounterRow)
-HOLD = table_of(HoldRow)
+FIRST_WINDOW = sa.literal(EPOCH, UtcDateTime())
+LAST_USAGE_ID = sa.select(sa.func.max(table_of(UsageRow).c.id))
 RULES_NUMBER = Prepared(lambda _: sa.select(table_of(RulesVersionRow).c.number))
 # SQLite ignores FOR UPDATE: the transaction already holds the write lock.
 LOCKED_COUNTERS = Prepared(
@@ -54,6 +54,7 @@ LOCKED_COUNTERS = Prepared(
             COUNTER.c.window_end,
             COUNTER.c.settled,
             COUNTER.c.held,
+            COUNTER.c.carry,
         )
         .where(among(COUNTER.c.id, "ids", dialect_name))
         .order_by(COUNTER.c.id)
@@ -65,17 +66,6 @@ WRITTEN_COUNTER = Prepared(
         sa.update(COUNTER)
         .where(COUNTER.c.id == sa.bindparam("counter_id"))
         .values(settled=sa.bindparam("new_settled"), held=sa.bindparam("new_held"))
-    )
-)
-# The state is spelt out, since an index of open holds only serves a query that says so.
-EXPIRED_HOLDS = Prepared(
-    lambda _: (
-        sa.select(HOLD.c.id)
-        .where(HOLD.c.state == sa.literal_column("'held'"))
-        .where(HOLD.c.expires_at < sa.bindparam("before"))
-        .order_by(HOLD.c.expires_at)
-        .limit(EXPIRED_HOLDS_PER_BATCH)
-        .with_for_update(skip_locked=True)
     )
 )
 
@@ -148,6 +138,18 @@ def list_budget_versions(session: Session, budget_id: str) -> list[BudgetRow]:
     return list(session.exec(statement))
 
 
+def list_versions_of(session: Session, budget_ids: Collection[str]) -> list[BudgetRow]:
+    """Give every version of these budgets, by id and oldest first."""
+    if not budget_ids:
+        return []
+    statement = (
+        select(BudgetRow)
+        .where(col(BudgetRow.id).in_(sorted(budget_ids)))
+        .order_by(col(BudgetRow.id), col(BudgetRow.version))
+    )
+    return list(session.exec(statement))
+
+
 def add_counters(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add counters that are not there yet, in key order."""
     ordered = sorted(
@@ -194,9 +196,17 @@ def lock_counters(session: Session, counter_ids: Iterable[int]) -> dict[int, Cou
 
 
 def _counter_of(row: Sequence[Any]) -> Counter:
-    counter_id, budget_id, counting_version, split_key, start, end, settled, held = row
-    period = _period_of(start, end)
-    return Counter(counter_id, budget_id, counting_version, split_key, period, settled, held)
+    counter_id, budget_id, counting_version, split_key, start, end, settled, held, carry = row
+    return Counter(
+        id=counter_id,
+        budget_id=budget_id,
+        counting_version=counting_version,
+        split_key=split_key,
+        period=_period_of(start, end),
+        settled=settled,
+        held=held,
+        frozen_carry=carry,
+    )
 
 
 @lru_cache(MAX_PERIODS)
@@ -292,93 +302,100 @@ def write_counters(session: Session, counters: Iterable[Counter]) -> None:
         WRITTEN_COUNTER.run_many(session, rows)
 
 
+def list_past_counters(session: Session, key: CounterKey) -> list[tuple[int, PastWindow]]:
+    """Give id and content of the counters that a window's carry is worked out of, in order of time.
+
+    They are those of earlier windows of the same budget and split values, from the last one whose
+    carry is frozen on, or all if none is.
+    """
+    earlier = (
+        COUNTER.c.budget_id == key.budget_id,
+        COUNTER.c.counting_version == key.counting_version,
+        COUNTER.c.split_key == key.split_key,
+        COUNTER.c.window_start < key.window_start,
+    )
+    last_frozen = (
+        sa.select(sa.func.max(COUNTER.c.window_start))
+        .where(*earlier, COUNTER.c.carry.is_not(None))
+        .scalar_subquery()
+    )
+    statement = (
+        sa.select(
+            COUNTER.c.id,
+            COUNTER.c.window_start,
+            COUNTER.c.settled,
+            COUNTER.c.held,
+            COUNTER.c.carry,
+        )
+        .where(*earlier)
+        .where(COUNTER.c.window_start >= sa.func.coalesce(last_frozen, FIRST_WINDOW))
+        .order_by(COUNTER.c.window_start)
+    )
+    rows = session.connection().execute(statement).all()
+    return [(counter_id, PastWindow(*content)) for counter_id, *content in rows]
+
+
+def freeze_carries(session: Session, carries: Mapping[int, int]) -> None:
+    """Write the final carry of counters, by id, that this transaction has locked."""
+    statement = (
+        sa.update(COUNTER)
+        .where(COUNTER.c.id == sa.bindparam("counter_id"))
+        .values(carry=sa.bindparam("final_carry"))
+    )
+    rows = [{"counter_id": each, "final_carry": carries[each]} for each in sorted(carries)]
+    if rows:
+        session.connection().execute(statement, rows)
+
+
 def add_transfers(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add settlements that went to the window of their hold."""
     insert_rows(session, CounterTransferRow, rows)
 
 
-def add_holds(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add holds."""
-    insert_rows(session, HoldRow, rows)
+def list_counters(
+    session: Session, at: datetime, *, budget_ids: Collection[str] | None = None
+) -> list[tuple[CounterRow, int | None]]:
+    """Give every counter whose window holds the instant, with its forecast when there is one.
 
-
-def lock_holds(session: Session, hold_ids: Collection[str]) -> dict[str, HoldRow]:
-    """Give these holds by id, locked in order of id; those that do not exist are missing."""
-    if not hold_ids:
-        return {}
-    statement = (
-        select(HoldRow).where(col(HoldRow.id).in_(sorted(hold_ids))).order_by(col(HoldRow.id))
-    )
-    return {hold.id: hold for hold in session.exec(statement.with_for_update())}
-
-
-def find_hold(session: Session, hold_id: str) -> HoldRow | None:
-    """Give a hold, or None."""
-    return session.get(HoldRow, hold_id)
-
-
-def extend_holds(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Let locked holds expire later."""
-    if not rows:
-        return
-    table = table_of(HoldRow)
-    statement = (
-        sa.update(table)
-        .where(table.c.id == sa.bindparam("extended_id"))
-        .values(expires_at=sa.bindparam("new_expires_at"))
-    )
-    session.connection().execute(statement, rows)
-
-
-def lock_expired_holds(session: Session, before: datetime) -> list[HoldRow]:
-    """Give open holds that ran out before the instant, locked.
-
-    Those another worker is resolving are passed over.
+    Only those of ``budget_ids``, None for all.
     """
-    ids = [hold_id for (hold_id,) in EXPIRED_HOLDS.run(session, {"before": before})]
-    return list(lock_holds(session, ids).values())
-
-
-def resolve_holds(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add resolutions and let the state of each hold follow."""
-    if not rows:
-        return
-    insert_rows(session, HoldResolutionRow, rows)
-    table = table_of(HoldRow)
-    statement = (
-        sa.update(table)
-        .where(table.c.id == sa.bindparam("resolved_id"))
-        .values(state=sa.bindparam("new_state"))
-    )
-    states = [{"resolved_id": row["hold_id"], "new_state": row["kind"]} for row in rows]
-    session.connection().execute(statement, states)
-
-
-def find_answers(
-    session: Session, keys: Collection[tuple[str, str]]
-) -> dict[tuple[str, str], CheckAnswerRow]:
-    """Give the answers already given under these (API key id, idempotency key) pairs."""
-    if not keys:
-        return {}
-    wanted = sa.tuple_(col(CheckAnswerRow.key_id), col(CheckAnswerRow.idempotency_key))
-    statement = select(CheckAnswerRow).where(wanted.in_(sorted(keys)))
-    return {(row.key_id, row.idempotency_key): row for row in session.exec(statement)}
-
-
-def add_answers(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add answers given under an idempotency key."""
-    insert_rows(session, CheckAnswerRow, rows)
-
-
-def list_counters(session: Session, at: datetime) -> list[tuple[CounterRow, int | None]]:
-    """Give every counter whose window holds the instant, with its forecast when there is one."""
     statement = (
         select(CounterRow, ForecastRow.expected)
         .join(ForecastRow, col(ForecastRow.counter_id) == col(CounterRow.id), isouter=True)
         .where(col(CounterRow.window_start) <= at, col(CounterRow.window_end) > at)
         .order_by(CounterRow.budget_id, CounterRow.split_key)
     )
+    if budget_ids is not None:
+        statement = statement.where(col(CounterRow.budget_id).in_(sorted(budget_ids)))
     return [(counter, expected) for counter, expected in session.exec(statement)]
+
+
+def list_most_used(
+    session: Session, budget_id: str, counting_version: int, *, limit: int
+) -> list[CounterRow]:
+    """Give the counters of a budget with most settled and held, at most ``limit``."""
+    used = col(CounterRow.settled) + col(CounterRow.held)
+    statement = (
+        select(CounterRow)
+        .where(CounterRow.budget_id == budget_id, CounterRow.counting_version == counting_version)
+        .order_by(used.desc(), col(CounterRow.id))
+        .limit(limit)
+    )
+    return list(session.exec(statement))
+
+
+def last_usage_id(session: Session) -> int:
+    """Give the id of the usage recorded last, 0 when there is none."""
+    return int(session.connection().execute(LAST_USAGE_ID).scalar() or 0)
+
+
+def find_forecasts(session: Session, counter_ids: Collection[int]) -> dict[int, int]:
+    """Give what the windows of these counters are expected to end at, by counter id."""
+    table = table_of(ForecastRow)
+    statement = sa.select(table.c.counter_id, table.c.expected).where(
+        table.c.counter_id.in_(sorted(counter_ids))
+    )
+    return {row[0]: row[1] for row in session.connection().execute(statement)}
 
 
 def replace_forecasts(session: Session, expected: Mapping[int, int], *, now: datetime) -> None:

@@ -25,6 +25,7 @@ from tokenbudget.store.stretches import IdRange
 from tokenbudget.store.tables import (
     ChargeRow,
     DimensionSetRow,
+    HoldPieceRow,
     HoldResolutionRow,
     PriceListRow,
     PriceRow,
@@ -175,10 +176,12 @@ def list_call_usage(session: Session, call_ids: Collection[int], *, limit: int) 
     return first + [row for row in further if row.id not in {each.id for each in first}]
 
 
-def find_hold_usage(session: Session, hold_id: str) -> list[int]:
-    """Give the usages that settled a hold."""
-    statement = select(HoldResolutionRow.usage_id).where(HoldResolutionRow.hold_id == hold_id)
-    return [usage_id for usage_id in session.exec(statement) if usage_id is not None]
+def find_hold_usage(session: Session, hold_id: str, *, limit: int) -> list[int]:
+    """Give the usages that settled a hold, or that first told of the calls that did by pieces."""
+    whole = select(HoldResolutionRow.usage_id).where(HoldResolutionRow.hold_id == hold_id)
+    pieces = select(HoldPieceRow.call_id).where(HoldPieceRow.hold_id == hold_id)
+    settling = [usage_id for usage_id in session.exec(whole) if usage_id is not None]
+    return settling + list(session.exec(pieces.order_by(col(HoldPieceRow.call_id)).limit(limit)))
 
 
 def list_charges_of(session: Session, usage_ids: Collection[int]) -> list[ChargeRow]:

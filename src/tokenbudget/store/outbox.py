@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from tokenbudget.store.tables import AlertRow, LeaseRow, OutboxRow
 
 
 def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Add crossings that were not raised before and give the ids of those that are new."""
+    """Add crossings that do not fire already and give the ids of those that are new."""
     new_ids = []
     for row in rows:
         if insert_new_rows(session, AlertRow, [row]) == 1:
@@ -30,6 +30,26 @@ def list_alerts(session: Session, *, limit: int) -> list[AlertRow]:
         .limit(limit)
     )
     return list(session.exec(statement))
+
+
+def list_firing(session: Session, budget_ids: Collection[str], at: datetime) -> list[AlertRow]:
+    """Give what fires of these budgets in windows that hold the instant, oldest first."""
+    statement = (
+        select(AlertRow)
+        .where(col(AlertRow.resolved_at).is_(None))
+        .where(col(AlertRow.window_start) <= at, col(AlertRow.window_end) > at)
+        .where(col(AlertRow.budget_id).in_(sorted(budget_ids)))
+        .order_by(col(AlertRow.id))
+    )
+    return list(session.exec(statement))
+
+
+def resolve_alerts(session: Session, alert_ids: Collection[str], *, now: datetime) -> None:
+    """Say that these alerts fire no longer."""
+    table = table_of(AlertRow)
+    statement = sa.update(table).where(table.c.id.in_(sorted(alert_ids))).values(resolved_at=now)
+    if alert_ids:
+        session.connection().execute(statement)
 
 
 def add_messages(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -27,7 +27,7 @@ NO_PARAMETERS: Final[Mapping[str, object]] = {}
 
 Row: TypeAlias = Mapping[str, object]
 Conversions: TypeAlias = Sequence[tuple[int, Callable[[Any], Any]]]
-Statement: TypeAlias = sa.Select[Any] | sa.Insert | sa.Update
+Statement: TypeAlias = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,16 +20,29 @@ from tokenbudget.store.bill_tables import BillImportRow as BillImportRow
 from tokenbudget.store.bill_tables import BillLineRow as BillLineRow
 from tokenbudget.store.coding import BasisCode, Reference, ReferenceBucket
 from tokenbudget.store.db import BigId, EventKey, Nanos, UtcDateTime, table_of
+from tokenbudget.store.decision_tables import DecisionRow as DecisionRow
+from tokenbudget.store.decision_tables import OmittedDenialRow as OmittedDenialRow
+from tokenbudget.store.decision_tables import UnsettledRow as UnsettledRow
 from tokenbudget.store.event_tables import UsageStretchRow as UsageStretchRow
+from tokenbudget.store.hold_tables import CheckAnswerRow as CheckAnswerRow
+from tokenbudget.store.hold_tables import HoldPieceRow as HoldPieceRow
+from tokenbudget.store.hold_tables import HoldResolutionRow as HoldResolutionRow
+from tokenbudget.store.hold_tables import HoldRow as HoldRow
 from tokenbudget.store.import_tables import EventImportRow as EventImportRow
 from tokenbudget.store.metric_tables import MetricTotalRow as MetricTotalRow
 from tokenbudget.store.outcome_tables import OutcomeRollupRow as OutcomeRollupRow
 from tokenbudget.store.outcome_tables import OutcomeRow as OutcomeRow
+from tokenbudget.store.output_tables import OutputBoundRow as OutputBoundRow
+from tokenbudget.store.output_tables import OutputCountRow as OutputCountRow
+from tokenbudget.store.output_tables import OutputProgressRow as OutputProgressRow
+from tokenbudget.store.policy_tables import PoliciesRow as PoliciesRow
 from tokenbudget.store.price_tables import PriceListRow as PriceListRow
 from tokenbudget.store.price_tables import PriceRow as PriceRow
 from tokenbudget.store.price_tables import RerateDeltaRow as RerateDeltaRow
 from tokenbudget.store.price_tables import ReratePartRow as ReratePartRow
 from tokenbudget.store.price_tables import RerateRow as RerateRow
+from tokenbudget.store.raise_tables import BudgetRaiseEndRow as BudgetRaiseEndRow
+from tokenbudget.store.raise_tables import BudgetRaiseRow as BudgetRaiseRow
 from tokenbudget.store.set_aside_tables import SetAsideRow as SetAsideRow
 from tokenbudget.store.tag_rule_tables import ReattributionDeltaRow as ReattributionDeltaRow
 from tokenbudget.store.tag_rule_tables import ReattributionPartRow as ReattributionPartRow
@@ -248,7 +261,8 @@ class PeriodCloseRow(SQLModel, table=True):
 class BudgetRow(SQLModel, table=True):
     """One version of a budget; the highest version is in force.
 
-    Limits are nanos, tokens or requests by ``unit``.
+    Limits are nanos, tokens or requests by ``unit``, and so are the bounds of ``rollover``.
+    ``after_usage_id`` is the last usage there was when this counting began.
     """
 
     __tablename__ = "budgets"
@@ -268,6 +282,8 @@ class BudgetRow(SQLModel, table=True):
     overdraft: int = Field(default=0, sa_type=sa.BigInteger)
     baseline: str
     fail_mode: str
+    rollover: dict[str, int | None] | None = Field(default=None, sa_type=sa.JSON(none_as_null=True))
+    after_usage_id: int = Field(default=0, sa_type=sa.BigInteger)
     owner: str | None = None
     channels: list[str] = Field(default_factory=list, sa_type=sa.JSON)
     valid_from: datetime = Field(sa_type=UtcDateTime)
@@ -278,7 +294,8 @@ class BudgetRow(SQLModel, table=True):
 class CounterRow(SQLModel, table=True):
     """Settled and held of one budget, one set of split values and one window.
 
-    ``baseline`` is not counted.
+    ``baseline`` is not counted. ``carry`` is what earlier windows left to this one, NULL until that
+    is final, and always NULL where nothing is carried.
     """
 
     __tablename__ = "counters"
@@ -295,6 +312,7 @@ class CounterRow(SQLModel, table=True):
     settled: int = Field(default=0, sa_type=sa.BigInteger)
     held: int = Field(default=0, sa_type=sa.BigInteger)
     baseline: int = Field(default=0, sa_type=sa.BigInteger)
+    carry: int | None = Field(default=None, sa_type=sa.BigInteger)
 
 
 class ForecastRow(SQLModel, table=True):
@@ -322,65 +340,25 @@ class CounterTransferRow(SQLModel, table=True):
     quantity: int = Field(sa_type=sa.BigInteger)
 
 
-class HoldRow(SQLModel, table=True):
-    """Quota set aside for one call. ``grants`` lists [counter id, quantity].
+class AlertRow(SQLModel, table=True):
+    """The fact that a counter crossed a threshold.
 
-    ``state`` follows the resolution. ``counted_tokens`` is what ``counting_method`` counted in the
-    call's text, unscaled; both are NULL when the caller told the tokens or the cost.
+    Unique while it fires, so that no worker raises it twice. A higher limit resolves it; then the
+    threshold may be crossed again.
     """
 
-    __tablename__ = "holds"
+    __tablename__ = "alerts"
     __table_args__ = (
         sa.Index(
-            "ix_holds_open_expires_at",
-            "expires_at",
-            sqlite_where=sa.text("state = 'held'"),
-            postgresql_where=sa.text("state = 'held'"),
+            "ix_alerts_firing",
+            "counter_id",
+            "threshold",
+            "kind",
+            unique=True,
+            sqlite_where=sa.text("resolved_at IS NULL"),
+            postgresql_where=sa.text("resolved_at IS NULL"),
         ),
     )
-
-    id: str = Field(primary_key=True)
-    created_at: datetime = Field(sa_type=UtcDateTime)
-    expires_at: datetime = Field(sa_type=UtcDateTime)
-    state: str = "held"
-    provider: str | None = None
-    model: str | None = None
-    estimate_nanos: int | None = Field(default=None, sa_type=Nanos)
-    counted_tokens: int | None = None
-    counting_method: str | None = None
-    grants: list[list[int]] = Field(default_factory=list, sa_type=sa.JSON)
-
-
-class HoldResolutionRow(SQLModel, table=True):
-    """How a hold ended; at most one a hold, except that an expired one may settle late."""
-
-    __tablename__ = "hold_resolutions"
-
-    hold_id: str = Field(primary_key=True, foreign_key="holds.id")
-    kind: str = Field(primary_key=True)
-    resolved_at: datetime = Field(sa_type=UtcDateTime)
-    usage_id: int | None = Field(default=None, sa_type=sa.BigInteger)
-    settled_nanos: int | None = Field(default=None, sa_type=Nanos)
-    overage_nanos: int | None = Field(default=None, sa_type=Nanos)
-
-
-class CheckAnswerRow(SQLModel, table=True):
-    """The answer to a check that carried an idempotency key: a repeat gets the same one."""
-
-    __tablename__ = "check_answers"
-
-    key_id: str = Field(primary_key=True)
-    idempotency_key: str = Field(primary_key=True)
-    request_digest: str
-    answer: dict[str, Any] = Field(sa_type=sa.JSON)
-    created_at: datetime = Field(sa_type=UtcDateTime, index=True)
-
-
-class AlertRow(SQLModel, table=True):
-    """The fact that a counter crossed a threshold; unique, so that no worker raises it twice."""
-
-    __tablename__ = "alerts"
-    __table_args__ = (sa.UniqueConstraint("budget_id", "counter_id", "threshold", "kind"),)
 
     id: str = Field(primary_key=True)
     budget_id: str
@@ -395,6 +373,7 @@ class AlertRow(SQLModel, table=True):
     measured: int = Field(sa_type=sa.BigInteger)
     limit_quantity: int = Field(sa_type=sa.BigInteger)
     raised_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    resolved_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class OutboxRow(SQLModel, table=True):

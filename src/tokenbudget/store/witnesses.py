@@ -33,6 +33,7 @@ MEMBER_COLUMNS: Final = (
     "cache_hit",
     "hold_id",
     "flags",
+    "operation_ref",
     *COMMON_UNITS,
 )
 IDS_OF_A_DAY: Final = 1 << 40
