@@ -20,6 +20,7 @@ from tests.bench import (
     bench_costs_http,
     bench_demo,
     bench_ingest,
+    bench_leases,
     bench_otlp,
     bench_quota,
     bench_rating,
@@ -30,6 +31,7 @@ from tests.bench import (
 
 BENCHES: Final[Mapping[str, Callable[[bool], list[BenchRow]]]] = {
     "quota": lambda is_quick: bench_quota.run(is_quick=is_quick),
+    "leases": lambda is_quick: bench_leases.run(is_quick=is_quick),
     "ingest": lambda is_quick: bench_ingest.run(is_quick=is_quick),
     "otlp": lambda is_quick: bench_otlp.run(is_quick=is_quick),
     "bulk": lambda is_quick: bench_bulk.run(is_quick=is_quick),

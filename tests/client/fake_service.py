@@ -7,8 +7,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import httpx
@@ -37,20 +40,30 @@ DENIED = {
 }
 
 
-def reduced(tokens: int, model: str | None = None) -> dict[str, Any]:
+def reduced(tokens: int, model: str | None = None, provider: str | None = None) -> dict[str, Any]:
     """Give an answer that leaves so many tokens of output, perhaps of another model."""
-    limits = {"max_output_tokens": tokens, "model": model}
+    limits = {"max_output_tokens": tokens, "model": model, "provider": provider}
     return {**ALLOWED, "decision": "reduce", "limits": limits, "binding": BINDING}
 
 
 @dataclass(slots=True)
 class FakeService:
-    """The next answers to checks, and what was asked and told."""
+    """The next answers to checks, and what was asked and told.
+
+    Checks for several requests are answered as asked where ``lease`` is empty, else by it; their
+    holds live no longer than ``most_seconds``. ``lost`` counts answers that do not arrive.
+    """
 
     answer: dict[str, Any] = field(default_factory=lambda: dict(ALLOWED))
     status: int = 200
     events_status: int = 200
     is_down: bool = False
+    lease: dict[str, Any] = field(default_factory=dict)
+    most_seconds: int = 3_600
+    tells_time: bool = True
+    lost: int = 0
+    delay_seconds: float = 0.0
+    leases: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
@@ -62,7 +75,10 @@ class FakeService:
             raise httpx.ConnectError("nobody listens", request=request)
         self.bodies.append(request.content)
         if request.url.path == "/v1/quota/check":
-            self.checks.append(json.loads(request.content))
+            check = json.loads(request.content)
+            if "requests" in check:
+                return self._lend(request, check)
+            self.checks.append(check)
             return httpx.Response(self.status, json=self.answer)
         if request.url.path.endswith("/release"):
             self.released.append(request.url.path.split("/")[-2])
@@ -71,6 +87,28 @@ class FakeService:
         if self.events_status == 200:
             self.events.extend(events)
         return httpx.Response(self.events_status, json={"accepted": len(events), "rejected": []})
+
+    def _lend(self, request: httpx.Request, check: dict[str, Any]) -> httpx.Response:
+        """Answer a check for several requests; one that is repeated gets its first answer."""
+        self.leases.append(check)
+        sleep(self.delay_seconds)
+        if self.lost:
+            self.lost -= 1
+            raise httpx.ReadTimeout("the answer was lost", request=request)
+        keys = list(dict.fromkeys(lease["idempotency_key"] for lease in self.leases))
+        now = datetime.now(UTC)
+        life = timedelta(seconds=min(check["ttl_seconds"], self.most_seconds))
+        limits = {name: check.get(name) for name in ("max_output_tokens", "model", "requests")}
+        answer = {
+            **ALLOWED,
+            "hold_id": f"lease-{keys.index(check['idempotency_key']) + 1}",
+            "expires_at": (now + life).isoformat(),
+            "estimate": str(check["requests"]),
+            "limits": limits,
+            **self.lease,
+        }
+        headers = {"date": format_datetime(now, usegmt=True)} if self.tells_time else {}
+        return httpx.Response(self.status, json=answer, headers=headers)
 
     def transport(self) -> httpx.MockTransport:
         """Give the way to it, for both kinds of client."""

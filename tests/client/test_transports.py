@@ -144,6 +144,42 @@ def test_a_model_in_the_path_is_not_added_to_a_lowered_body(
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1beta/models/gemini-2.5-pro:generateContent", GEMINI),
+        ("/openai/deployments/gpt-4o/chat/completions", CHAT),
+    ],
+)
+def test_a_model_in_the_path_cannot_be_replaced(
+    http: httpx.Client,
+    client: Client,
+    service: FakeService,
+    provider: FakeProvider,
+    path: str,
+    body: dict[str, Any],
+) -> None:
+    service.answer = reduced(30, "a-smaller-one")
+
+    with pytest.raises(QuotaDenied, match="a-smaller-one only"):
+        http.post(path, json=body)
+
+    assert provider.asked == []
+    assert service.told_by(client) == []
+    assert service.released == ["hold-1"]
+
+
+def test_a_model_in_the_body_is_replaced(
+    http: httpx.Client, client: Client, service: FakeService, provider: FakeProvider
+) -> None:
+    service.answer = reduced(30, "gpt-4o-mini")
+
+    http.post("/v1/messages", json={**CHAT, "max_tokens": 9})
+
+    assert provider.asked[0]["model"] == "gpt-4o-mini"
+    assert service.told_by(client)[0]["hold_id"] == "hold-1"
+
+
 def test_a_stream_that_is_left_is_cancelled(
     http: httpx.Client, client: Client, service: FakeService
 ) -> None:

@@ -211,6 +211,30 @@ def test_a_message_that_can_no_longer_think_is_denied(
     assert service.released == ["hold-1"]
 
 
+def test_a_call_that_may_only_go_to_another_provider_is_denied_and_released(
+    sdk: Anthropic, client: Client, service: FakeService, provider: FakeProvider
+) -> None:
+    service.answer = reduced(300, "gpt-4o-mini", "openai")
+
+    with pytest.raises(QuotaDenied, match="openai/gpt-4o-mini") as denied:
+        sdk.messages.create(**ASK)
+
+    assert denied.value.permit.reasons[0].code == "model_not_replaceable"
+    assert provider.asked == []
+    assert service.told_by(client) == []
+    assert service.released == ["hold-1"]
+
+
+def test_a_model_of_the_same_provider_is_used_though_the_provider_is_told(
+    sdk: Anthropic, service: FakeService, provider: FakeProvider
+) -> None:
+    service.answer = reduced(300, "claude-haiku-4-5", "anthropic")
+
+    sdk.messages.create(**ASK)
+
+    assert provider.asked[0]["model"] == "claude-haiku-4-5"
+
+
 def test_what_costs_nothing_passes(sdk: Anthropic, service: FakeService) -> None:
     assert sdk.messages.count_tokens(**ASK) == "counted"
     assert service.checks == []

@@ -458,6 +458,8 @@ def test_calls_belong_to_the_running_operation_and_its_tags(bench: Bench) -> Non
     bench.sdk.chat.completions.create(**CHAT)
 
     first, second, third = bench.service.told_by(bench.client)
+    checked = [check["operation_id"] for check in bench.service.checks]
+    assert checked == [event["operation_id"] for event in (first, second, third)]
     assert first["operation_id"] == second["operation_id"] == operation.facts.operation_id
     assert (first["attempt"], second["attempt"], third["attempt"]) == (1, 2, 1)
     assert first["tags"] == {"team": "growth", "feature": "chat", "tenant": "acme"}

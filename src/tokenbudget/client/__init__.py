@@ -15,6 +15,7 @@ from tokenbudget.client._baggage import baggage_of, tags_from_baggage
 from tokenbudget.client._calls import RunningCall
 from tokenbudget.client._client import Client, Operation
 from tokenbudget.client._errors import CheckRefused, QuotaDenied, QuotaError, QuotaUnavailable
+from tokenbudget.client._lease_terms import LeaseTerms, leased
 from tokenbudget.client._manner import Manner
 from tokenbudget.client._models import Binding, Call, Decision, FailMode, Permit, Reason
 from tokenbudget.client._tags import current_tags, tagged
@@ -30,6 +31,7 @@ __all__ = [
     "Client",
     "Decision",
     "FailMode",
+    "LeaseTerms",
     "Manner",
     "Operation",
     "Permit",
@@ -41,6 +43,7 @@ __all__ = [
     "Transport",
     "baggage_of",
     "current_tags",
+    "leased",
     "tagged",
     "tags_from_baggage",
 ]

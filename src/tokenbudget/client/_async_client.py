@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -21,6 +23,7 @@ from tokenbudget.client._calls import (
 from tokenbudget.client._desks import Desk
 from tokenbudget.client._families import family_of, is_async, provider_of
 from tokenbudget.client._forks import survive_forks
+from tokenbudget.client._lessor import Lessor
 from tokenbudget.client._manner import Manner
 from tokenbudget.client._memory import Memory
 from tokenbudget.client._models import Call, Permit
@@ -57,6 +60,7 @@ class AsyncClient:
         sent_by = given if isinstance(given, httpx.BaseTransport) else None
         self.outlet = Outlet(url, api_key, self.manner, sent_by)
         self._memory = Memory(self.manner)
+        self._lessor = Lessor(self.outlet, self._memory, self.manner)
         self._url, self._api_key, self._transport = url, api_key, transport
         self._http = self._connect()
         survive_forks(self)
@@ -73,17 +77,14 @@ class AsyncClient:
 
         Raises QuotaDenied, CheckRefused, and QuotaUnavailable in fail mode closed.
         """
-        body = check_body(call, new_id(), dry_run=dry_run)
-        try:
-            response = await self._post(CHECK_PATH, json=body)
-        except httpx.HTTPError as error:
-            return self._memory.undecided(call, f"{type(error).__name__}: {error}")
-        return permit_from(response, call, self._memory)
+        ends = monotonic() + self.manner.timeout_seconds
+        return await self._check(call, ends, dry_run=dry_run)
 
     async def release(self, hold_id: str) -> bool:
         """Give a hold back whose call was never sent; unanswered, it expires by itself."""
+        ends = {"timeout": Deadline(self.manner.timeout_seconds)}
         try:
-            return (await self._post(release_path(hold_id))).is_success
+            return (await self._http.post(release_path(hold_id), extensions=ends)).is_success
         except httpx.HTTPError:
             return False
 
@@ -103,7 +104,7 @@ class AsyncClient:
         if not is_async(target):
             raise TypeError(f"{type(target).__name__} waits for its answers; wrap it with Client")
         wrapping = AsyncWrapping(
-            self._desk(tags), self.check, provider or provider_of(target, family)
+            self._desk(tags), self._admit, provider or provider_of(target, family)
         )
         return cast(SdkT, Branch(target, family, wrapping.bind))
 
@@ -123,7 +124,7 @@ class AsyncClient:
         """
         return AsyncTransport(
             self._desk(tags),
-            self.check,
+            self._admit,
             inner or httpx.AsyncHTTPTransport(),
             providers=providers,
             propagate_to=propagate_to,
@@ -167,9 +168,26 @@ class AsyncClient:
     def _desk(self, tags: Mapping[str, str]) -> Desk:
         return Desk(self.outlet, self.manner, self.tags, tags)
 
-    async def _post(self, path: str, **content: Any) -> httpx.Response:
-        deadline = Deadline(self.manner.timeout_seconds)
-        return await self._http.post(path, extensions={"timeout": deadline}, **content)
+    async def _admit(self, call: Call) -> Permit:
+        """Let a call through from a lease where there is one, else by a check; see ``check``."""
+        ends = monotonic() + self.manner.timeout_seconds
+        while isinstance(found := self._lessor.find(call), Future):
+            left = ends - monotonic()
+            if left <= 0:
+                return self._memory.undecided(call, "no lease came in time")
+            await asyncio.wait((asyncio.wrap_future(found),), timeout=left)
+        return found or await self._check(call, ends)
+
+    async def _check(self, call: Call, ends: float, *, dry_run: bool = False) -> Permit:
+        body = check_body(call, new_id(), dry_run=dry_run)
+        deadline = Deadline(ends - monotonic())
+        try:
+            response = await self._http.post(
+                CHECK_PATH, json=body, extensions={"timeout": deadline}
+            )
+        except httpx.HTTPError as error:
+            return self._memory.undecided(call, f"{type(error).__name__}: {error}")
+        return permit_from(response, call, self._memory)
 
 
 class AsyncOperation:
@@ -183,7 +201,7 @@ class AsyncOperation:
     async def call(self, *, provider: str, model: str, **given: Any) -> AsyncIterator[RunningCall]:
         """Check a call, give it to be made, and record what it used; see ``Operation.call``."""
         call = self.facts.describe({**given, "provider": provider, "model": model})
-        permit = await self._client.check(call)
+        permit = await self._client._admit(call)
         made = self.facts.start(call, permit, source=self._client.manner.source, key=new_id())
         is_whole = False
         try:
@@ -194,5 +212,6 @@ class AsyncOperation:
                 made.broke_off()
             if not made.is_unsent:
                 self._client.record(made.event())
-            elif permit.hold_id is not None:
-                await self._client.release(permit.hold_id)
+            elif made.unused_hold is not None:
+                await self._client.release(made.unused_hold)
+            made.leave_lease()

@@ -66,6 +66,10 @@ class Attempt:
         elif error is not None:
             self.fail(error)
 
+    def note(self, **facts: object) -> None:
+        """Set fields of the event that whoever makes the call knows better than its answer."""
+        self._running.facts.update(facts)
+
     def answered(self, raw: object) -> None:
         """Note that the provider has answered, and after how many of the SDK's own retries."""
         self._is_answered = True
@@ -169,11 +173,12 @@ class Attempt:
         if self._process_id != os.getpid() or not self._is_first():
             return
         self._outlet.ended(self)
-        hold_id = self._running.permit.hold_id
+        hold_id = self._running.unused_hold
         if not self._running.is_unsent:
             (self._outlet.leave if is_left else self._outlet.record)(self._running.event())
         elif hold_id is not None:
             self._outlet.give_back(hold_id)
+        self._running.leave_lease()
 
     def _is_first(self) -> bool:
         if not self._lock.acquire(blocking=False):

@@ -43,6 +43,7 @@ def check_body(call: Call, key: str, *, dry_run: bool = False) -> dict[str, Any]
         "estimate": None if call.estimate is None else str(call.estimate),
         "service_tier": call.service_tier,
         "ttl_seconds": call.ttl_seconds,
+        "operation_id": call.operation_id,
         "idempotency_key": key,
         "dry_run": dry_run or None,
     }
@@ -68,7 +69,7 @@ class RunningCall:
 
     @property
     def limits(self) -> Permit:
-        """Give what the call may use: ``model`` and ``max_output_tokens``."""
+        """Give what the call may use: ``model``, its ``provider`` if another, and most output."""
         return self.permit
 
     def usage(self, response: object = None, /, **counts: int) -> None:
@@ -100,6 +101,25 @@ class RunningCall:
         """Tell that the provider was never asked: the hold is given back, nothing recorded."""
         self.is_unsent = True
 
+    @property
+    def unused_hold(self) -> str | None:
+        """Give the hold of a call that was not sent and that shares it with no other; else None."""
+        is_shared = self.permit.lease is not None
+        return self.permit.hold_id if self.is_unsent and not is_shared else None
+
+    def leave_lease(self) -> None:
+        """Tell the lease that this call is over, if it has one; its event must be on its way.
+
+        A call that was refused has counted as a request, so its piece is spent, too.
+        """
+        lease = self.permit.lease
+        if lease is None:
+            return
+        if self.is_unsent:
+            lease.give_back()
+        else:
+            lease.end()
+
     def event(self) -> dict[str, Any]:
         """Give the event that tells the ledger of this call.
 
@@ -111,7 +131,7 @@ class RunningCall:
             "event_id": self.key,
             "source": self.source,
             "occurred_at": self.occurred_at.isoformat(),
-            "provider": self.call.provider,
+            "provider": self.permit.provider or self.call.provider,
             "model": self.permit.model,
             "operation": self.call.operation,
             "service_tier": self.call.service_tier,
@@ -171,7 +191,7 @@ class OperationFacts:
             **current_tags(),
             **given.get("tags", {}),
         }
-        return Call(**{**given, "tags": tags})
+        return Call(**{"operation_id": self.operation_id, **given, "tags": tags})
 
     def start(self, call: Call, permit: Permit, *, source: str, key: str) -> RunningCall:
         """Give the call that this permit lets through; each is one more attempt."""

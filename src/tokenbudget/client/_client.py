@@ -7,7 +7,9 @@ or not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -23,6 +25,7 @@ from tokenbudget.client._calls import (
 from tokenbudget.client._desks import Desk
 from tokenbudget.client._families import family_of, is_async, provider_of
 from tokenbudget.client._forks import survive_forks
+from tokenbudget.client._lessor import Lessor
 from tokenbudget.client._manner import Manner
 from tokenbudget.client._memory import Memory
 from tokenbudget.client._models import Call, Permit
@@ -57,6 +60,7 @@ class Client:
         self.tags = dict(tags or {})
         self.outlet = Outlet(url, api_key, self.manner, transport)
         self._memory = Memory(self.manner)
+        self._lessor = Lessor(self.outlet, self._memory, self.manner)
         self._url, self._api_key, self._transport = url, api_key, transport
         self._http = self._connect()
         survive_forks(self)
@@ -73,17 +77,14 @@ class Client:
 
         Raises QuotaDenied, CheckRefused, and QuotaUnavailable in fail mode closed.
         """
-        body = check_body(call, new_id(), dry_run=dry_run)
-        try:
-            response = self._post(CHECK_PATH, json=body)
-        except httpx.HTTPError as error:
-            return self._memory.undecided(call, f"{type(error).__name__}: {error}")
-        return permit_from(response, call, self._memory)
+        ends = monotonic() + self.manner.timeout_seconds
+        return self._check(call, ends, dry_run=dry_run)
 
     def release(self, hold_id: str) -> bool:
         """Give a hold back whose call was never sent; unanswered, it expires by itself."""
+        ends = {"timeout": Deadline(self.manner.timeout_seconds)}
         try:
-            return self._post(release_path(hold_id)).is_success
+            return self._http.post(release_path(hold_id), extensions=ends).is_success
         except httpx.HTTPError:
             return False
 
@@ -102,7 +103,7 @@ class Client:
         family = family_of(target)
         if is_async(target):
             raise TypeError(f"{type(target).__name__} is awaited; wrap it with AsyncClient")
-        wrapping = Wrapping(self._desk(tags), self.check, provider or provider_of(target, family))
+        wrapping = Wrapping(self._desk(tags), self._admit, provider or provider_of(target, family))
         return cast(SdkT, Branch(target, family, wrapping.bind))
 
     def transport(
@@ -121,7 +122,7 @@ class Client:
         """
         return Transport(
             self._desk(tags),
-            self.check,
+            self._admit,
             inner or httpx.HTTPTransport(),
             providers=providers,
             propagate_to=propagate_to,
@@ -165,9 +166,24 @@ class Client:
     def _desk(self, tags: Mapping[str, str]) -> Desk:
         return Desk(self.outlet, self.manner, self.tags, tags)
 
-    def _post(self, path: str, **content: Any) -> httpx.Response:
-        deadline = Deadline(self.manner.timeout_seconds)
-        return self._http.post(path, extensions={"timeout": deadline}, **content)
+    def _admit(self, call: Call) -> Permit:
+        """Let a call through from a lease where there is one, else by a check; see ``check``."""
+        ends = monotonic() + self.manner.timeout_seconds
+        while isinstance(found := self._lessor.find(call), Future):
+            left = ends - monotonic()
+            if left <= 0:
+                return self._memory.undecided(call, "no lease came in time")
+            wait((found,), left)
+        return found or self._check(call, ends)
+
+    def _check(self, call: Call, ends: float, *, dry_run: bool = False) -> Permit:
+        body = check_body(call, new_id(), dry_run=dry_run)
+        deadline = Deadline(ends - monotonic())
+        try:
+            response = self._http.post(CHECK_PATH, json=body, extensions={"timeout": deadline})
+        except httpx.HTTPError as error:
+            return self._memory.undecided(call, f"{type(error).__name__}: {error}")
+        return permit_from(response, call, self._memory)
 
 
 class Operation:
@@ -186,7 +202,7 @@ class Operation:
         before anything is made.
         """
         call = self.facts.describe({**given, "provider": provider, "model": model})
-        permit = self._client.check(call)
+        permit = self._client._admit(call)
         made = self.facts.start(call, permit, source=self._client.manner.source, key=new_id())
         is_whole = False
         try:
@@ -197,5 +213,6 @@ class Operation:
                 made.broke_off()
             if not made.is_unsent:
                 self._client.record(made.event())
-            elif permit.hold_id is not None:
-                self._client.release(permit.hold_id)
+            elif made.unused_hold is not None:
+                self._client.release(made.unused_hold)
+            made.leave_lease()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tokenbudget.client._attempts import Attempt
@@ -48,8 +48,12 @@ class Desk:
         provider: str,
         *,
         is_streamed: bool,
+        is_model_fixed: bool = False,
     ) -> Asked:
-        """Plan a call with these arguments, of the running operation or one of its own."""
+        """Plan a call with these arguments, of the running operation or one of its own.
+
+        ``is_model_fixed`` when no argument names the model.
+        """
         plan = plan_call(
             endpoint,
             arguments,
@@ -58,6 +62,7 @@ class Desk:
             hold_seconds=self.manner.hold_seconds,
             is_streamed=is_streamed,
         )
+        plan = replace(plan, is_model_fixed=is_model_fixed)
         operation = current_operation() or OperationFacts({}, self.base, self.manner.baggage_keys)
         return Asked(plan, operation, operation.describe(plan.facts, self.tags))
 
@@ -66,7 +71,8 @@ class Desk:
     ) -> tuple[Attempt, dict[str, Any]]:
         """Give the call that is let through and the arguments to make it with.
 
-        Raises QuotaDenied, and gives the hold back, when the provider takes no call so small.
+        Raises QuotaDenied, and gives the hold back, when the provider takes no call so small, or
+        when another model is granted that this call cannot name.
         """
         running = asked.operation.start(asked.call, permit, source=self.manner.source, key=new_id())
         attempt = Attempt(running, self.outlet, shows_exchange=shows_exchange)

@@ -57,11 +57,15 @@ ENDPOINTS: Final[tuple[tuple[re.Pattern[str], Endpoint], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A call that a request makes: its shape and its arguments, the model among them."""
+    """A call that a request makes: its shape and its arguments, the model among them.
+
+    ``is_model_fixed`` when the path names the model, whatever the body says.
+    """
 
     endpoint: Endpoint
     arguments: Mapping[str, Any]
     model_is_in_body: bool
+    is_model_fixed: bool = False
 
     @property
     def is_streamed(self) -> bool:
@@ -100,7 +104,7 @@ def wanted_by(path: str, body: bytes) -> Wanted | None:
     is_in_body = "model" in arguments
     if model is not None and not is_in_body:
         arguments = {**arguments, "model": model}
-    return Wanted(endpoint, arguments, is_in_body)
+    return Wanted(endpoint, arguments, is_in_body, is_model_fixed=model is not None)
 
 
 class BodyReader:

@@ -11,6 +11,7 @@ from tempfile import gettempdir
 from typing import Final
 
 from tokenbudget.client._estimates import bound_tokens
+from tokenbudget.client._lease_terms import LeaseTerms
 from tokenbudget.client._models import FailMode
 
 TIMEOUT_SECONDS: Final = 0.5
@@ -36,6 +37,9 @@ class Manner:
     which belongs to one application. Unless it is named it is a directory of this user under the
     machine's temporary one, with a file for each service and key. ``baggage_keys`` are entries of
     OpenTelemetry's baggage that are taken for tags by their own names.
+
+    With ``lease`` calls are let through from slices of budget that are granted for many at once;
+    None checks every call. A block of ``leased`` says otherwise for the calls inside.
     """
 
     source: str = "client"
@@ -48,6 +52,7 @@ class Manner:
     memory_seconds: float = MEMORY_SECONDS
     count_tokens: Callable[[str, str], int] = bound_tokens
     baggage_keys: tuple[str, ...] = ()
+    lease: LeaseTerms | None = None
 
     def spool_path(self, url: str, api_key: str | None) -> Path:
         """Give the file of the spool for this service and key."""

@@ -85,7 +85,7 @@ class Memory:
 def _repeated(permit: Permit) -> Permit:
     if permit.is_denied:
         raise QuotaDenied(permit)
-    return replace(permit, decision=Decision.UNCHECKED, hold_id=None)
+    return replace(permit, decision=Decision.UNCHECKED, hold_id=None, lease=None)
 
 
 def _kind_of(call: Call) -> Kind:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 
 class FailMode(StrEnum):
@@ -43,11 +43,24 @@ class Binding:
     resets_at: str
 
 
+class Slice(Protocol):
+    """Where a call's share of a hold for several comes from, and goes when its call ends."""
+
+    def give_back(self) -> None:
+        """End a piece whose call was not sent: another may take it."""
+
+    def end(self) -> None:
+        """End a piece whose event is on its way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
     """The answer to a check: what the call may use and the hold that sets it aside.
 
-    ``fail_mode`` is that of the budgets that decided, where the service told it.
+    ``provider`` is told when the call is to go to another one than was asked for. ``fail_mode`` is
+    that of the budgets that decided, where the service told it. A call that was
+    let through by a ``lease`` shares its hold with others; what else the permit tells is as it was
+    when the lease was granted.
     """
 
     decision: Decision
@@ -60,6 +73,8 @@ class Permit:
     reasons: tuple[Reason, ...] = ()
     warnings: tuple[Reason, ...] = ()
     fail_mode: FailMode | None = None
+    provider: str | None = None
+    lease: Slice | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_denied(self) -> bool:
@@ -69,7 +84,10 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is known of a call before it is made; tokens are upper bounds."""
+    """What is known of a call before it is made; tokens are upper bounds.
+
+    ``operation_id`` is the user's operation that it is a part of, which may have a budget.
+    """
 
     provider: str
     model: str
@@ -81,6 +99,7 @@ class Call:
     region: str | None = None
     account: str | None = None
     ttl_seconds: int | None = None
+    operation_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -105,6 +124,7 @@ def permit_of(answer: Mapping[str, Any], call: Call) -> Permit:
         reasons=_reasons(answer.get("reasons")),
         warnings=_reasons(answer.get("warnings")),
         fail_mode=fail_mode_of(answer),
+        provider=_other_provider(limits.get("provider"), call),
     )
 
 
@@ -112,6 +132,10 @@ def fail_mode_of(answer: Mapping[str, Any]) -> FailMode | None:
     """Give the fail mode that an answer tells of; None when it tells none that is known."""
     told = answer.get("fail_mode")
     return FailMode(told) if told in tuple(FailMode) else None
+
+
+def _other_provider(told: Any, call: Call) -> str | None:
+    return None if told in (None, call.provider) else str(told)
 
 
 def _reasons(entries: Any) -> tuple[Reason, ...]:

@@ -29,6 +29,16 @@ class Unfinished(Protocol):
         """Take it that nobody will look at the rest."""
 
 
+class Lender(Protocol):
+    """What knows of holds for several calls, and when nothing of one is used any more."""
+
+    def over(self) -> list[str]:
+        """Give the holds to be given back, each once, after the events that name them."""
+
+    def close(self) -> None:
+        """Let nothing more be used."""
+
+
 class Outlet:
     """Takes events at once and sends them later; never raises into the application."""
 
@@ -52,12 +62,22 @@ class Outlet:
             max_events=manner.max_spooled,
             max_bytes=manner.max_spooled_bytes,
         )
-        self._sender = Sender(self.spool, connect)
+        self.connect = connect
+        self._lender: Lender | None = None
+        self._sender = Sender(self.spool, connect, self._over)
         self._unfinished: set[Unfinished] = set()
         self._is_closed = False
         self._closing = threading.Lock()
         atexit.register(self.close)
         survive_forks(self)
+
+    def lend(self, lender: Lender) -> None:
+        """Give back what a lender has over, when the events before it were taken."""
+        self._lender = lender
+
+    def attend(self) -> None:
+        """Look after what was lent, from now on."""
+        self._sender.ensure_running()
 
     def record(self, event: Mapping[str, Any]) -> bool:
         """Spool a usage event; False when the spool has no room and the event was dropped."""
@@ -97,6 +117,8 @@ class Outlet:
                 return
             self._is_closed = True
         atexit.unregister(self.close)
+        if self._lender is not None:
+            self._lender.close()
         for call in list(self._unfinished):
             call.abandon()
         self._sender.stop()
@@ -115,6 +137,9 @@ class Outlet:
             self._unfinished = set()
             self._closing = threading.Lock()
             self._sender.start_anew()
+
+    def _over(self) -> list[str]:
+        return [] if self._lender is None else self._lender.over()
 
     def _notice(self) -> None:
         try:

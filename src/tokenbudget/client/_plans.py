@@ -18,6 +18,7 @@ from tokenbudget.client._responses import tier_of
 UNSPECIFIED: Final = "unspecified"
 LEAST_THINKING: Final = 1_024
 TOO_LITTLE: Final = "too_little_output"
+OTHER_MODEL: Final = "model_not_replaceable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Plan:
     answers: int
     is_streamed: bool = False
     is_usage_added: bool = False
+    is_model_fixed: bool = False
 
     @property
     def expects_usage(self) -> bool:
@@ -95,9 +97,13 @@ class Plan:
     def granted(self, call: Call, permit: Permit) -> dict[str, Any]:
         """Give the arguments to call with: the caller's, lowered where the permit says so.
 
-        Raises QuotaDenied when what is left is less than the provider takes.
+        Raises QuotaDenied when what is left is less than the provider takes, and when it is left
+        for a model that such a call cannot name: of another provider, or where the caller's own
+        is part of the address.
         """
         arguments = dict(self.arguments)
+        if permit.provider is not None or (permit.model != call.model and self.is_model_fixed):
+            raise _other_model(call, permit)
         if permit.model != call.model:
             arguments["model"] = permit.model
         if permit.decision is Decision.ALLOW or permit.max_output_tokens is None:
@@ -173,6 +179,16 @@ def _lowered(
 
 def _too_little(permit: Permit, limit: int) -> QuotaDenied:
     detail = f"{limit} tokens of output are left for this call, less than the provider takes"
+    return _denied(permit, Reason(TOO_LITTLE, detail))
+
+
+def _other_model(call: Call, permit: Permit) -> QuotaDenied:
+    allowed = f"{permit.provider or call.provider}/{permit.model}"
+    detail = f"the call may be made with {allowed} only, which this call cannot name"
+    return _denied(permit, Reason(OTHER_MODEL, detail))
+
+
+def _denied(permit: Permit, reason: Reason) -> QuotaDenied:
     return QuotaDenied(
         Permit(
             Decision.DENY,
@@ -180,8 +196,9 @@ def _too_little(permit: Permit, limit: int) -> QuotaDenied:
             estimate=permit.estimate,
             currency=permit.currency,
             binding=permit.binding,
-            reasons=(Reason(TOO_LITTLE, detail),),
+            reasons=(reason,),
             fail_mode=permit.fail_mode,
+            provider=permit.provider,
         )
     )
 

@@ -10,6 +10,7 @@ import os
 import random
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
@@ -39,12 +40,16 @@ class Sender:
     """Sends what waits, oldest first, every moment or as soon as a batch is full.
 
     What must not touch the disk where it comes from (a finalizer, the end of a failed call) is
-    left in memory for its thread: events as ``leave``, holds to give back as ``give_back``.
+    left in memory for its thread: events as ``leave``, holds to give back as ``give_back``. The
+    holds that ``over`` gives are given back when every event before them was taken.
     """
 
-    def __init__(self, spool: Spool, connect: Callable[[], httpx.Client]) -> None:
+    def __init__(
+        self, spool: Spool, connect: Callable[[], httpx.Client], over: Callable[[], list[str]]
+    ) -> None:
         self._spool = spool
         self._connect = connect
+        self._over = over
         self._process_id = 0
         self._left: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
         self._given_back: SimpleQueue[str] = SimpleQueue()
@@ -62,6 +67,7 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._left = SimpleQueue()
         self._given_back = SimpleQueue()
+        self._parting: deque[tuple[int, str]] = deque()
 
     def ensure_running(self) -> None:
         """Start the thread, once in each process."""
@@ -103,6 +109,7 @@ class Sender:
                 return False
             # Another process sends; wait until it is done or gone.
             sleep(POLL_SECONDS)
+        self._drain(deadline)
         return True
 
     def stop(self) -> None:
@@ -157,14 +164,33 @@ class Sender:
 
     def _drain(self, deadline: float) -> None:
         """Spool what was left in memory and release the holds that are given back."""
+        # In this order: the events that belong to what is over are in the spool before its mark.
+        over = self._over()
         while (event := _next(self._left)) is not None:
             self._spool.add(event)
+        if over or self._parting:
+            waiting = self._spool.ends()
+            self._parting.extend((waiting[1] if waiting else 0, hold_id) for hold_id in over)
+            self._part(waiting[0] if waiting else None)
         while monotonic() < deadline and (hold_id := _next(self._given_back)) is not None:
             try:
                 ends = {"timeout": Deadline(deadline - monotonic())}
                 self._http.post(release_path(hold_id), extensions=ends)
             except (httpx.HTTPError, RuntimeError) as error:
                 logger.info("a hold is left to expire: %s", type(error).__name__)
+
+    def _part(self, oldest: int | None) -> None:
+        """Let holds be given back whose events were all taken, ``oldest`` being what waits."""
+        for _ in range(len(self._parting)):
+            try:
+                mark, hold_id = self._parting.popleft()
+            except IndexError:
+                # Whoever flushes has taken the rest.
+                return
+            if oldest is None or mark < oldest:
+                self._given_back.put(hold_id)
+            else:
+                self._parting.append((mark, hold_id))
 
     def _send(self, items: Sequence[Waiting], seconds: float) -> bool:
         try:

@@ -14,6 +14,7 @@ from tokenbudget.client._models import Call, FailMode, Permit, fail_mode_of, per
 
 CHECK_PATH: Final = "/v1/quota/check"
 CLIENT_ERRORS: Final = range(400, 500)
+SERVER_ERRORS: Final = range(500, 600)
 # Answers of a service, or of a proxy before it, that has not looked at the check.
 NOT_DECIDED: Final = frozenset({408, 425, 429})
 SHORTEST_SECONDS: Final = 0.001

@@ -123,6 +123,14 @@ class Spool:
             count: int = self._connection.execute(f"SELECT {SPAN}").fetchone()[0]
         return count
 
+    def ends(self) -> tuple[int, int] | None:
+        """Give the numbers of the oldest and the newest event that wait; None when none does."""
+        with self._lock:
+            oldest, newest = self._connection.execute(
+                "SELECT min(id), max(id) FROM waiting"
+            ).fetchone()
+        return None if oldest is None else (oldest, newest)
+
     @contextmanager
     def sending(self) -> Iterator[bool]:
         """Be the one process that sends; False in the block while another is."""

@@ -47,7 +47,11 @@ class Routes:
         if wanted is None:
             return None
         asked = self.desk.ask(
-            wanted.endpoint, wanted.arguments, provider, is_streamed=wanted.is_streamed
+            wanted.endpoint,
+            wanted.arguments,
+            provider,
+            is_streamed=wanted.is_streamed,
+            is_model_fixed=wanted.is_model_fixed,
         )
         return wanted, asked
 
