@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 
 import pytest
 import schemathesis
-from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import APIOperation, BaseSchema, Case
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
+from schemathesis.python.asgi import shutdown_lifespans
 from schemathesis.specs.openapi.checks import status_code_conformance
 
 from tests.conftest import FrozenClock
@@ -40,8 +40,9 @@ def described(
     services = make_services(database, FrozenClock(datetime.now(UTC)), directory)
     open_settings = services.settings.model_copy(update={"auth": "off"})
     app = create_app(replace(services, settings=open_settings))
-    with TestClient(app):
-        yield schemathesis.openapi.from_asgi("/openapi.json", app)
+    # Schemathesis starts the application itself and would let it run until the process ends.
+    yield schemathesis.openapi.from_asgi("/openapi.json", app)
+    shutdown_lifespans()
     database.close()
 
 

@@ -123,6 +123,7 @@ def test_alerts_are_listed_newest_first(
         "window_start": "2026-11-01T00:00:00Z",
         "window_end": "2026-12-01T00:00:00Z",
         "raised_at": "2026-11-20T12:01:00Z",
+        "resolved_at": None,
     }
     assert (half["threshold"], half["measured"]) == ("0.5", "0.020000000")
     assert (answer["currency"], answer["next"]) == ("USD", None)

@@ -19,7 +19,7 @@ import msgspec
 import uvloop
 
 from tests.bench.telemetry import span_bodies
-from tests.bench.traffic import batch_bodies, check_bodies
+from tests.bench.traffic import batch_bodies, check_bodies, hot_check_bodies
 
 LOAD_TIMEOUT_SECONDS = 900
 HEAD_END = b"\r\n\r\n"
@@ -31,7 +31,7 @@ class Orders(msgspec.Struct, frozen=True):
 
     port: int
     path: str
-    body: Literal["check", "batch", "spans", "none"]
+    body: Literal["check", "hot check", "batch", "spans", "none"]
     connections: int
     requests: int
     first_number: int = 0
@@ -165,6 +165,8 @@ class Connection(asyncio.Protocol):
 def _bodies(orders: Orders) -> Iterator[bytes]:
     if orders.body == "check":
         return check_bodies()
+    if orders.body == "hot check":
+        return hot_check_bodies()
     if orders.body == "spans":
         return span_bodies(orders.first_number)
     return batch_bodies(orders.first_number) if orders.body == "batch" else repeat(b"")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import count, cycle
+from itertools import count, cycle, repeat
 from random import Random
 
 import msgspec
@@ -32,6 +32,9 @@ MODELS_PER_FEATURE = 2
 PREPARED_BATCHES = 40
 PREPARED_CHECKS = 400
 NUMBER_MARK = b"@@@@@@@@@@"
+TENANT_MARK = "tenant-@@@@@@"
+CHECKED_TENANTS = 100_000
+OTHER_BUDGETS = 996
 TIME_MARK = b"2000-01-01T00:00:00Z"
 START = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 SEED = 2026
@@ -66,9 +69,37 @@ split_by = ["tenant"]
 
 
 def check_bodies() -> Iterator[bytes]:
-    """Give quota checks without end, in a fixed order."""
+    """Give quota checks without end, in a fixed order, of CHECKED_TENANTS tenants."""
     random = Random(SEED)
-    yield from cycle([msgspec.json.encode(_check(random)) for _ in range(PREPARED_CHECKS)])
+    prepared = [msgspec.json.encode(_check(random, TENANT_MARK)) for _ in range(PREPARED_CHECKS)]
+    for body in cycle(prepared):
+        yield body.replace(TENANT_MARK.encode(), tenant_name(random.randrange(CHECKED_TENANTS)))
+
+
+def hot_check_bodies() -> Iterator[bytes]:
+    """Give one quota check without end."""
+    yield from repeat(msgspec.json.encode(_check(Random(SEED), "tenant-0")))
+
+
+def tenant_name(number: int) -> bytes:
+    """Give the name of a tenant that checks are made for."""
+    return f"tenant-{number:06d}".encode()
+
+
+def budgets_for_checks() -> str:
+    """Give a file of 1,000 budgets, of which four match every check."""
+    others = (
+        f"""
+[[budget]]
+id = "other-{number}"
+limit = "100"
+window = "month"
+mode = "hard"
+selector = {{ feature = "other-{number}" }}
+"""
+        for number in range(OTHER_BUDGETS)
+    )
+    return BUDGETS + "".join(others)
 
 
 def batch_bodies(first: int) -> Iterator[bytes]:
@@ -83,10 +114,10 @@ def batch_bodies(first: int) -> Iterator[bytes]:
         yield body.replace(NUMBER_MARK, f"{number:010d}".encode())
 
 
-def _check(random: Random) -> dict[str, object]:
+def _check(random: Random, tenant: str) -> dict[str, object]:
     provider, model, tags = call_of(random)
     return {
-        "tags": tags,
+        "tags": {**tags, "tenant": tenant},
         "provider": provider,
         "model": model,
         "input_tokens": random.randrange(200, 4_000),

@@ -160,7 +160,7 @@ async def die(desk: Desk, url: str, directory: Path) -> Row:
     ways = ["die"] * KILLED + ["survive"] * (PROCESSES - KILLED)
     processes = start_all(url, directory, ways)
     peak = await look_on(desk, budget_id, processes)
-    assert [process.wait() for process in processes[:KILLED]] == [-signal.SIGKILL] * KILLED
+    assert [_end_of(process) for process in processes[:KILLED]] == [-signal.SIGKILL] * KILLED
     _, stranded = await standing_of(desk, budget_id)
     # What the dead have spooled is sent by whoever comes to their spool.
     for number in range(KILLED):
@@ -182,6 +182,12 @@ async def die(desk: Desk, url: str, directory: Path) -> Row:
         back_after_seconds=back_after,
         is_remainder_granted=await desk.fits_exactly(tags, KILL_LIMIT - spent),
     )
+
+
+def _end_of(process: Process) -> int:
+    assert process.stdout is not None
+    process.stdout.close()
+    return process.wait()
 
 
 def _result_of(process: Process) -> dict[str, int]:

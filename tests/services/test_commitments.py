@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-import pytest
+from structlog.testing import capture_logs
 
 from tests.builders import (
     CENT,
@@ -369,16 +369,17 @@ def test_workers_that_share_a_day_at_once_share_it_once(services: Services) -> N
 
 
 def test_the_scheduled_job_shares_and_tells_what_waits(
-    services: Services, capsys: pytest.CaptureFixture[str]
+    services: Services,
 ) -> None:
     commitments = (make_commitment(), make_commitment(id="yen", currency="JPY"))
     price_list = PRICES.with_agreements(Agreements(commitments=commitments, version="agreed"))
     jobs = Jobs(replace(services, price_list=price_list))
 
-    jobs.share_commitments()
+    with capture_logs() as logged:
+        jobs.share_commitments()
 
     jobs.http.close()
     rows = rows_of(services.database, CommitmentShareRow)
     assert {row["commitment_id"] for row in rows} == {"ptu"}
     assert sum(row["nanos"] for row in rows) == 24 * DOLLAR
-    assert "commitment_not_shared" in capsys.readouterr().out
+    assert "commitment_not_shared" in [line["event"] for line in logged]

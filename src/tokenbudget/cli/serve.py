@@ -21,6 +21,9 @@ from tokenbudget.settings import Settings, load_settings, variable_name
 FACTORY: Final = "tokenbudget.asgi:server_from_environment"
 BACKLOG: Final = 2048
 STOP_SECONDS: Final = 30
+# A worker that says nothing for so long is started anew. It reads prices before it listens, which
+# takes a busy machine longer than the five seconds that uvicorn would allow.
+SILENCE_SECONDS: Final = 60
 
 
 def serve(
@@ -62,6 +65,7 @@ def serve_with(settings: Settings, services: Services) -> None:
         backlog=BACKLOG,
         lifespan="on",
         timeout_graceful_shutdown=STOP_SECONDS,
+        timeout_worker_healthcheck=SILENCE_SECONDS,
     )
 
 

@@ -310,6 +310,9 @@ def crossed_thresholds(
     spent crosses every threshold.
     """
     limit = budget.limit + raised
+    if not budget.thresholds or not is_reached(min(budget.thresholds), limit, after):
+        # Mostly so, and asked of every counter that moves.
+        return ()
     return tuple(
         threshold
         for threshold in sorted(budget.thresholds)

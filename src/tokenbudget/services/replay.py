@@ -69,10 +69,10 @@ def replay_budgets(
 
 def _require_replayable(draft: BudgetDraft) -> None:
     """Raise InvalidInput for what the sums and calls of the ledger cannot be replayed by."""
-    if draft.window.per_operation or draft.window.is_rate:
+    if draft.window.per_operation:
         raise InvalidInput(
-            f"budget {draft.id!r}: window {draft.window_text!r} is not replayed: rollups tell "
-            "neither operations nor minutes apart",
+            f"budget {draft.id!r}: window {draft.window_text!r} is not replayed: rollups do not "
+            "tell operations apart",
             field="window",
         )
     if draft.rollover is not None:

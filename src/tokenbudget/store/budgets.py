@@ -337,14 +337,15 @@ def list_past_counters(session: Session, key: CounterKey) -> list[tuple[int, Pas
 
 def freeze_carries(session: Session, carries: Mapping[int, int]) -> None:
     """Write the final carry of counters, by id, that this transaction has locked."""
+    if not carries:
+        return
     statement = (
         sa.update(COUNTER)
         .where(COUNTER.c.id == sa.bindparam("counter_id"))
         .values(carry=sa.bindparam("final_carry"))
     )
     rows = [{"counter_id": each, "final_carry": carries[each]} for each in sorted(carries)]
-    if rows:
-        session.connection().execute(statement, rows)
+    session.connection().execute(statement, rows)
 
 
 def add_transfers(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
