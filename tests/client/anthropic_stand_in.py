@@ -1,4 +1,4 @@
-"""A client with the shape of Anthropic's SDK, which is not installed here and is not needed.
+"""A client with the shape of Anthropic's SDK, whose every answer can be arranged.
 
 It has what the wrapper touches, by the names and in the manner of SDK 2.11: ``messages.create``
 whole and streamed, ``messages.stream`` with its helper, raw responses, and errors with their status

@@ -1,4 +1,4 @@
-"""A client with the shape of Anthropic's SDK, wrapped; the SDK itself is not installed here."""
+"""A client with the shape of Anthropic's SDK, wrapped; the SDK itself is in the test beside."""
 
 from __future__ import annotations
 
