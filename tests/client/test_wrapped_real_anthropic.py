@@ -61,7 +61,7 @@ def test_a_message_is_checked_before_and_recorded_behind(
     answer = sdk.messages.create(**ASK)
 
     assert isinstance(answer, anthropic.types.Message)
-    assert answer.content[0].text == "A short secret answer."
+    assert answer.to_dict()["content"] == [{"type": "text", "text": "A short secret answer."}]
     (check,) = service.checks
     assert (check["provider"], check["max_output_tokens"]) == ("anthropic", 100)
     (event,) = service.told_by(client)
