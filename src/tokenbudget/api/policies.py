@@ -8,11 +8,10 @@ from fastapi import APIRouter, Depends, Query
 
 from tokenbudget.api.access import ServicesIn, require_scope
 from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody
-from tokenbudget.domain.periods import format_instant
+from tokenbudget.formats.documents import describe_version
 from tokenbudget.formats.policies import parse_policies, require_asked_tags
 from tokenbudget.services.keys import KeyFacts
 from tokenbudget.services.policies import (
-    PoliciesVersion,
     apply_policies,
     get_policies,
     list_versions,
@@ -28,7 +27,7 @@ AdminKey = Annotated[KeyFacts, Depends(require_scope("admin"))]
 def show_policies(services: ServicesIn) -> dict[str, Any]:
     """Give the policies in force, in their order, and the classes of models they name."""
     present = get_policies(services.database)
-    return {**_describe_version(present), **present.content}
+    return {**describe_version(present), **present.content}
 
 
 @router.put("", operation_id="put_policies", openapi_extra=OBJECT_BODY)
@@ -65,19 +64,10 @@ def show_history(
     versions = list_versions(services.database, limit=limit)
     counted = [
         {
-            **_describe_version(each),
+            **describe_version(each),
             "classes": len(each.content["classes"]),
             "policies": len(each.content["policy"]),
         }
         for each in versions
     ]
     return {"versions": counted, "next": None}
-
-
-def _describe_version(version: PoliciesVersion) -> dict[str, Any]:
-    recorded_at = version.recorded_at
-    return {
-        "version": version.version,
-        "recorded_at": None if recorded_at is None else format_instant(recorded_at),
-        "recorded_by": version.recorded_by,
-    }

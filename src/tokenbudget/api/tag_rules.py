@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from tokenbudget.api.access import ServicesIn, require_scope
 from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody
-from tokenbudget.domain.periods import format_instant
+from tokenbudget.formats.documents import describe_version
 from tokenbudget.formats.reattribution import describe_reattribution, parse_use_period
 from tokenbudget.formats.tag_rules import parse_tag_rules, require_known_tags
 from tokenbudget.services.keys import KeyFacts
@@ -19,7 +19,6 @@ from tokenbudget.services.reattribution import (
     propose_reattribution,
 )
 from tokenbudget.services.tag_rules import (
-    TagRulesVersion,
     apply_tag_rules,
     get_tag_rules,
     list_versions,
@@ -38,7 +37,7 @@ Limit = Annotated[int, Query(ge=1, le=MAX_LISTED)]
 def show_tag_rules(services: ServicesIn) -> dict[str, Any]:
     """Give the mappings and rules in force, in their order."""
     present = get_tag_rules(services.database)
-    return {**_describe_version(present), **present.content}
+    return {**describe_version(present), **present.content}
 
 
 @router.put("", operation_id="put_tag_rules", openapi_extra=OBJECT_BODY)
@@ -78,7 +77,7 @@ def show_history(services: ServicesIn, limit: Limit = 20) -> dict[str, Any]:
     versions = list_versions(services.database, limit=limit)
     counted = [
         {
-            **_describe_version(each),
+            **describe_version(each),
             "mappings": len(each.content["mapping"]),
             "rules": len(each.content["rule"]),
         }
@@ -133,12 +132,3 @@ def approve(
         by=key.key_id or None,
     )
     return describe_reattribution(applied, currency=services.settings.currency)
-
-
-def _describe_version(version: TagRulesVersion) -> dict[str, Any]:
-    recorded_at = version.recorded_at
-    return {
-        "version": version.version,
-        "recorded_at": None if recorded_at is None else format_instant(recorded_at),
-        "recorded_by": version.recorded_by,
-    }

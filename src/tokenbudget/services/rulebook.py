@@ -24,10 +24,10 @@ from tokenbudget.formats.budgets import parse_window
 from tokenbudget.formats.tag_rules import parse_tag_rules
 from tokenbudget.services.policies import load_policies
 from tokenbudget.store.budgets import list_budgets, list_versions_of, share_rules
+from tokenbudget.store.documents import find_document
 from tokenbudget.store.owners import list_owner_history
 from tokenbudget.store.raises import list_raises
-from tokenbudget.store.tables import BudgetRaiseEndRow, BudgetRaiseRow, BudgetRow
-from tokenbudget.store.tag_rules import find_tag_rules
+from tokenbudget.store.tables import BudgetRaiseEndRow, BudgetRaiseRow, BudgetRow, TagRulesRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def load_tag_rules(session: Session) -> TagRules:
 
 
 def _tag_rules_of(session: Session, owners: Sequence[Owner]) -> TagRules:
-    row = find_tag_rules(session)
+    row = find_document(session, TagRulesRow)
     draft = parse_tag_rules({} if row is None else row.content, where="stored tag rules")
     return TagRules.build(draft.mappings, draft.rules, owners)
 

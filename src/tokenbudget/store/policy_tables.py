@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-
-import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
-
-from tokenbudget.store.db import UtcDateTime
+from tokenbudget.store.document_tables import DocumentRow
 
 
-class PoliciesRow(SQLModel, table=True):
-    """One version of the policies, as they were written; the highest is in force.
-
-    ``recorded_by`` is the id of the API key that wrote it, NULL for a command on the machine.
-    """
+class PoliciesRow(DocumentRow, table=True):
+    """One version of the policies."""
 
     __tablename__ = "policies"
-
-    version: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
-    content: dict[str, Any] = Field(sa_type=sa.JSON)
-    recorded_at: datetime = Field(sa_type=UtcDateTime)
-    recorded_by: str | None = None

@@ -6,26 +6,18 @@ Versions of the rules are append-only; the state of a re-attribution follows wha
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from tokenbudget.store.db import Nanos, UtcDateTime
+from tokenbudget.store.document_tables import DocumentRow
 
 
-class TagRulesRow(SQLModel, table=True):
-    """One version of the mappings and rules, as they were written; the highest is in force.
-
-    ``recorded_by`` is the id of the API key that wrote it, NULL for a command on the machine.
-    """
+class TagRulesRow(DocumentRow, table=True):
+    """One version of the mappings and rules."""
 
     __tablename__ = "tag_rules"
-
-    version: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
-    content: dict[str, Any] = Field(sa_type=sa.JSON)
-    recorded_at: datetime = Field(sa_type=UtcDateTime)
-    recorded_by: str | None = None
 
 
 class ReattributionRow(SQLModel, table=True):
