@@ -135,10 +135,11 @@ def find_known_key(state: AppState, authorization: str, scope: str) -> KeyFacts 
     """
     if state.services.settings.auth == "off":
         return EVERYBODY
-    scheme, _, secret = authorization.partition(" ")
-    if scheme.lower() != "bearer":
+    try:
+        secret = _secret_in(authorization)
+    except Unauthenticated:
         return None
-    facts = state.keys.find_known(secret.strip(), state.services.clock())
+    facts = state.keys.find_known(secret, state.services.clock())
     return facts if facts is not None and facts.allows(scope) else None
 
 
@@ -174,8 +175,12 @@ def _digest_of(secret: str) -> bytes:
 
 
 def _secret_of(connection: HTTPConnection) -> str:
+    return _secret_in(connection.headers.get("authorization", ""))
+
+
+def _secret_in(authorization: str) -> str:
     """Give the key of ``Authorization: Bearer`` or, for browsers, the password of ``Basic``."""
-    scheme, _, credentials = connection.headers.get("authorization", "").partition(" ")
+    scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() == "bearer" and credentials:
         return credentials.strip()
     if scheme.lower() == "basic":
