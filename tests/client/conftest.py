@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.client.fake_provider import FakeProvider, providing
+from tests.client.fake_service import FakeService
 from tests.server_process import ServerProcess, free_port, serving
 from tokenbudget.client import Client, Manner
 
@@ -44,3 +46,25 @@ def make_client(server: ServerProcess, tmp_path: Path) -> Iterator[MakeClient]:
             return client
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[FakeProvider]:
+    """Give a provider on loopback."""
+    with providing() as running:
+        yield running
+
+
+@pytest.fixture
+def service(provider: FakeProvider) -> FakeService:
+    """Give a service in the process, of which the provider remembers nothing yet."""
+    provider.asked.clear()
+    provider.headers.clear()
+    return FakeService()
+
+
+@pytest.fixture
+def client(service: FakeService, tmp_path: Path) -> Iterator[Client]:
+    """Give a client of that service."""
+    with service.client(tmp_path) as opened:
+        yield opened

@@ -17,7 +17,6 @@ from tests.client.fake_provider import (
     GEMINI_USAGE,
     MESSAGES_USAGE,
     FakeProvider,
-    providing,
 )
 from tests.client.fake_service import DENIED, FakeService, reduced
 from tests.server_process import free_port
@@ -29,25 +28,6 @@ CHAT: dict[str, Any] = {
     "messages": [{"role": "user", "content": "A secret question."}],
 }
 GEMINI: dict[str, Any] = {"contents": [{"parts": [{"text": "A secret question."}]}]}
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[FakeProvider]:
-    with providing() as running:
-        yield running
-
-
-@pytest.fixture
-def service(provider: FakeProvider) -> FakeService:
-    provider.asked.clear()
-    provider.headers.clear()
-    return FakeService()
-
-
-@pytest.fixture
-def client(service: FakeService, tmp_path: Path) -> Iterator[Client]:
-    with service.client(tmp_path) as opened:
-        yield opened
 
 
 def hosts(provider: FakeProvider) -> dict[str, str]:

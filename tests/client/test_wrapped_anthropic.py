@@ -15,7 +15,7 @@ from tests.client.anthropic_stand_in import (
     APIStatusError,
     AsyncAnthropic,
 )
-from tests.client.fake_provider import MESSAGES_USAGE, FakeProvider, providing
+from tests.client.fake_provider import MESSAGES_USAGE, FakeProvider
 from tests.client.fake_service import DENIED, FakeService, reduced
 from tests.server_process import free_port
 from tokenbudget.client import Client, QuotaDenied
@@ -26,24 +26,6 @@ ASK: dict[str, Any] = {
     "system": "Be secret.",
     "messages": [{"role": "user", "content": "A secret question."}],
 }
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[FakeProvider]:
-    with providing() as running:
-        yield running
-
-
-@pytest.fixture
-def service(provider: FakeProvider) -> FakeService:
-    provider.asked.clear()
-    return FakeService()
-
-
-@pytest.fixture
-def client(service: FakeService, tmp_path: Path) -> Iterator[Client]:
-    with service.client(tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

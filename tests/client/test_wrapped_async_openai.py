@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.client.fake_provider import FakeProvider, providing
+from tests.client.fake_provider import FakeProvider
 from tests.client.fake_service import DENIED, FakeService, reduced
 from tokenbudget.client import AsyncClient, QuotaDenied
 
@@ -28,18 +28,6 @@ class Bench:
 
 
 Run = Callable[[Callable[[Bench], Awaitable[None]]], list[dict[str, Any]]]
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[FakeProvider]:
-    with providing() as running:
-        yield running
-
-
-@pytest.fixture
-def service(provider: FakeProvider) -> FakeService:
-    provider.asked.clear()
-    return FakeService()
 
 
 @pytest.fixture

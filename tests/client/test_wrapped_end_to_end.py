@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from tests.client.conftest import MakeClient
-from tests.client.fake_provider import FakeProvider, providing
+from tests.client.fake_provider import FakeProvider
 from tests.client.test_client import costs_of
 from tests.server_process import ServerProcess, serving
 from tokenbudget.client import Client, Manner, QuotaDenied, QuotaUnavailable
@@ -27,12 +27,6 @@ CHAT: dict[str, Any] = {
 COST = "0.003250000"
 # Of a call that was cut nobody knows the usage; it counts the 86 tokens that its check estimated.
 TWICE_AND_ONE_CUT = "0.006715000"
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[FakeProvider]:
-    with providing() as running:
-        yield running
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.client.fake_provider import CHAT_USAGE, FakeProvider, providing
+from tests.client.fake_provider import CHAT_USAGE, FakeProvider
 from tests.client.fake_service import DENIED, FakeService, reduced
 from tests.server_process import free_port
 from tokenbudget.client import Client, QuotaDenied, QuotaUnavailable, tagged
@@ -41,12 +41,6 @@ class Bench:
         """Give the one event that was told."""
         (event,) = self.service.told_by(self.client)
         return event
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[FakeProvider]:
-    with providing() as running:
-        yield running
 
 
 @pytest.fixture

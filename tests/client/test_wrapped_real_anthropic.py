@@ -13,7 +13,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from tests.client.fake_provider import MESSAGES_USAGE, FakeProvider, providing
+from tests.client.fake_provider import MESSAGES_USAGE, FakeProvider
 from tests.client.fake_service import DENIED, FakeService, reduced
 from tests.client.test_wrapped_anthropic import ASK as USUAL
 from tests.server_process import free_port
@@ -21,24 +21,6 @@ from tokenbudget.client import Client, QuotaDenied
 
 # The SDK warns of models that are about to be switched off.
 ASK: dict[str, Any] = {**USUAL, "model": "claude-of-tomorrow"}
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[FakeProvider]:
-    with providing() as running:
-        yield running
-
-
-@pytest.fixture
-def service(provider: FakeProvider) -> FakeService:
-    provider.asked.clear()
-    return FakeService()
-
-
-@pytest.fixture
-def client(service: FakeService, tmp_path: Path) -> Iterator[Client]:
-    with service.client(tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture
