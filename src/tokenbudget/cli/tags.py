@@ -16,8 +16,8 @@ from tokenbudget.cli.start import started
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.reattribution import Reattribution
 from tokenbudget.domain.rerating import CostDelta, RerateState
-from tokenbudget.formats.reattribution import describe_owner_key, parse_use_period
-from tokenbudget.formats.rerating import describe_delta
+from tokenbudget.formats.reattribution import parse_use_period
+from tokenbudget.formats.rerating import describe_delta, describe_owner_key
 from tokenbudget.formats.tag_rules import parse_tag_rules_toml, require_known_tags
 from tokenbudget.services.reattribution import (
     approve_reattribution,

@@ -16,10 +16,10 @@ rewrites what was believed for good reasons, so it has to be asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.price_lists import PriceList
@@ -136,6 +136,46 @@ class Rerate:
     applied: CostDelta
     stale: CostDelta
     deltas: Mapping[DeltaKey, CostDelta]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of usage ids, both ends included, with all that is proposed for it."""
+
+    first_usage_id: int
+    last_usage_id: int
+    digest: str
+    delta: CostDelta
+
+    def waiting_row(self) -> dict[str, object]:
+        """Give the columns of a part that is not applied yet, without whose part it is."""
+        return {
+            "first_usage_id": self.first_usage_id,
+            "last_usage_id": self.last_usage_id,
+            "digest": self.digest,
+            **asdict(self.delta),
+            "state": PartState.WAITING.value,
+        }
+
+
+class HasDelta(Protocol):
+    """Anything stored with the amounts of a delta."""
+
+    usages: int
+    list_nanos: int
+    contracted_nanos: int
+    effective_nanos: int
+
+
+def delta_of(row: HasDelta) -> CostDelta:
+    """Give the delta that is stored with something."""
+    return CostDelta(row.usages, row.list_nanos, row.contracted_nanos, row.effective_nanos)
+
+
+def largest_first(item: tuple[object, CostDelta]) -> tuple[int, str]:
+    """Give what deltas are sorted by, each with its key."""
+    key, delta = item
+    return -abs(delta.effective_nanos), str(key)
 
 
 def sum_deltas(deltas: Iterable[CostDelta]) -> CostDelta:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.periods import format_instant, parse_instant
-from tokenbudget.domain.reattribution import OwnerKey, Reattribution, UsePeriod
-from tokenbudget.formats.rerating import describe_delta
+from tokenbudget.domain.reattribution import Reattribution, UsePeriod
+from tokenbudget.formats.rerating import describe_delta, describe_owner_key
 
 PERIOD_FIELDS: Final = ("start", "end")
 
@@ -43,17 +43,6 @@ def describe_reattribution(shown: Reattribution, *, currency: str) -> dict[str, 
         "approved_at": _text(shown.approved_at),
         "approved_by": shown.approved_by,
         "applied_at": _text(shown.applied_at),
-    }
-
-
-def describe_owner_key(key: OwnerKey) -> dict[str, Any]:
-    """Give the wire form of what a difference is shown by; the period is like ``2026-11``."""
-    year, month = divmod(key.accounting_period, 100)
-    return {
-        "team": key.team,
-        "feature": key.feature,
-        "tenant": key.tenant,
-        "accounting_period": f"{year:04d}-{month:02d}",
     }
 
 

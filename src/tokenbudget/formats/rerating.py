@@ -9,6 +9,7 @@ from typing import Any, Final
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.money import format_nanos
 from tokenbudget.domain.periods import format_instant, parse_instant
+from tokenbudget.domain.reattribution import OwnerKey
 from tokenbudget.domain.rerating import (
     USUAL_REASONS,
     CostDelta,
@@ -85,13 +86,17 @@ def describe_delta(delta: CostDelta) -> dict[str, Any]:
 
 def describe_key(key: DeltaKey) -> dict[str, Any]:
     """Give the wire form of what a difference is shown by; the period is like ``2026-11``."""
+    return {**describe_owner_key(key), "reason": key.reason.value}
+
+
+def describe_owner_key(key: DeltaKey | OwnerKey) -> dict[str, Any]:
+    """Give the wire form of who a difference is of and when; the period is like ``2026-11``."""
     year, month = divmod(key.accounting_period, 100)
     return {
         "team": key.team,
         "feature": key.feature,
         "tenant": key.tenant,
         "accounting_period": f"{year:04d}-{month:02d}",
-        "reason": key.reason.value,
     }
 
 

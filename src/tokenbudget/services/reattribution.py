@@ -19,7 +19,13 @@ from sqlmodel import Session
 from tokenbudget.domain.errors import Conflict, NotFound
 from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.domain.reattribution import OwnerKey, Reattribution, UsePeriod
-from tokenbudget.domain.rerating import CostDelta, PartState, RerateState, sum_deltas
+from tokenbudget.domain.rerating import (
+    PartState,
+    RerateState,
+    delta_of,
+    largest_first,
+    sum_deltas,
+)
 from tokenbudget.domain.tag_rules import TagRules
 from tokenbudget.services.placement import Memory
 from tokenbudget.services.reattribution_posting import Mover
@@ -38,7 +44,6 @@ from tokenbudget.store.budgets import rules_number, shut_out_batches
 from tokenbudget.store.db import Database
 from tokenbudget.store.rerating import find_closed_before
 from tokenbudget.store.tables import (
-    ReattributionDeltaRow,
     ReattributionPartRow,
     ReattributionRow,
 )
@@ -190,26 +195,12 @@ def _add_proposal(
         "created_at": now,
         "created_by": by,
     }
-    parts = [
-        {
-            "first_usage_id": part.first_usage_id,
-            "last_usage_id": part.last_usage_id,
-            "digest": part.digest,
-            **asdict(part.delta),
-            "state": PartState.WAITING.value,
-        }
-        for part in finding.parts
-    ]
+    parts = [part.waiting_row() for part in finding.parts]
     deltas = [
         {**key._asdict(), **asdict(delta)}
-        for key, delta in sorted(finding.deltas.items(), key=_largest_first)
+        for key, delta in sorted(finding.deltas.items(), key=largest_first)
     ]
     return store.add_reattribution(session, row, parts, deltas)
-
-
-def _largest_first(item: tuple[OwnerKey, CostDelta]) -> tuple[int, str]:
-    key, delta = item
-    return -abs(delta.effective_nanos), str(key)
 
 
 def _get(session: Session, reattribution_id: int) -> Reattribution:
@@ -232,17 +223,11 @@ def _view(session: Session, row: ReattributionRow) -> Reattribution:
         approved_at=row.approved_at,
         approved_by=row.approved_by,
         applied_at=row.applied_at,
-        proposed=_delta_of(row),
-        applied=sum_deltas(_delta_of(part) for part in parts if part.state == PartState.APPLIED),
-        stale=sum_deltas(_delta_of(part) for part in parts if part.state == PartState.STALE),
+        proposed=delta_of(row),
+        applied=sum_deltas(delta_of(part) for part in parts if part.state == PartState.APPLIED),
+        stale=sum_deltas(delta_of(part) for part in parts if part.state == PartState.STALE),
         deltas={
-            OwnerKey(each.team, each.feature, each.tenant, each.accounting_period): _delta_of(each)
+            OwnerKey(each.team, each.feature, each.tenant, each.accounting_period): delta_of(each)
             for each in store.list_deltas(session, reattribution_id)
         },
     )
-
-
-def _delta_of(
-    row: ReattributionRow | ReattributionPartRow | ReattributionDeltaRow,
-) -> CostDelta:
-    return CostDelta(row.usages, row.list_nanos, row.contracted_nanos, row.effective_nanos)

@@ -18,7 +18,7 @@ from sqlmodel import Session
 
 from tokenbudget.domain.allocation import DimensionSet, allocate_again
 from tokenbudget.domain.reattribution import OwnerKey, UsePeriod, negated, sum_by_owner
-from tokenbudget.domain.rerating import CostDelta, sum_deltas
+from tokenbudget.domain.rerating import CostDelta, Part, sum_deltas
 from tokenbudget.domain.tag_rules import TagRules
 from tokenbudget.frames.reattribution import (
     find_moves,
@@ -85,16 +85,6 @@ class Question:
     under: Collection[int] | None
     closed_before: int | None
     usages_per_part: int = USAGES_PER_PART
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A stretch of usage ids, both ends included, with all that moves in it."""
-
-    first_usage_id: int
-    last_usage_id: int
-    digest: str
-    delta: CostDelta
 
 
 @dataclass(frozen=True, slots=True)

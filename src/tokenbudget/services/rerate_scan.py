@@ -21,6 +21,7 @@ from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.domain.rerating import (
     CostDelta,
     DeltaKey,
+    Part,
     Reason,
     RerateScope,
     find_fixed_rows,
@@ -61,16 +62,6 @@ class Question:
     fixed_row_ids: frozenset[int]
     closed_before: int | None
     usages_per_part: int = USAGES_PER_PART
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A stretch of usage ids, both ends included, with what moves in it."""
-
-    first_usage_id: int
-    last_usage_id: int
-    digest: str
-    delta: CostDelta
 
 
 @dataclass(frozen=True, slots=True)

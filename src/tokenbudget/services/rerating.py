@@ -26,6 +26,8 @@ from tokenbudget.domain.rerating import (
     Rerate,
     RerateScope,
     RerateState,
+    delta_of,
+    largest_first,
     sum_deltas,
 )
 from tokenbudget.formats.rerating import describe_scope, parse_scope
@@ -240,26 +242,12 @@ def _add_proposal(
         **asdict(sum_deltas(finding.deltas.values())),
         "created_at": now,
     }
-    parts = [
-        {
-            "first_usage_id": part.first_usage_id,
-            "last_usage_id": part.last_usage_id,
-            "digest": part.digest,
-            **asdict(part.delta),
-            "state": PartState.WAITING.value,
-        }
-        for part in finding.parts
-    ]
+    parts = [part.waiting_row() for part in finding.parts]
     deltas = [
         {**key._asdict(), "reason": key.reason.value, **asdict(delta)}
-        for key, delta in sorted(finding.deltas.items(), key=_largest_first)
+        for key, delta in sorted(finding.deltas.items(), key=largest_first)
     ]
     return store.add_rerate(session, row, parts, deltas)
-
-
-def _largest_first(item: tuple[DeltaKey, CostDelta]) -> tuple[int, str]:
-    key, delta = item
-    return -abs(delta.effective_nanos), str(key)
 
 
 def _get(session: Session, rerate_id: int) -> Rerate:
@@ -284,16 +272,12 @@ def _view(session: Session, row: RerateRow) -> Rerate:
         created_at=row.created_at,
         approved_at=row.approved_at,
         applied_at=row.applied_at,
-        proposed=_delta_of(row),
-        applied=sum_deltas(_delta_of(part) for part in parts if part.state == PartState.APPLIED),
-        stale=sum_deltas(_delta_of(part) for part in parts if part.state == PartState.STALE),
-        deltas={_key_of(each): _delta_of(each) for each in store.list_deltas(session, rerate_id)},
+        proposed=delta_of(row),
+        applied=sum_deltas(delta_of(part) for part in parts if part.state == PartState.APPLIED),
+        stale=sum_deltas(delta_of(part) for part in parts if part.state == PartState.STALE),
+        deltas={_key_of(each): delta_of(each) for each in store.list_deltas(session, rerate_id)},
     )
 
 
 def _key_of(row: RerateDeltaRow) -> DeltaKey:
     return DeltaKey(row.team, row.feature, row.tenant, row.accounting_period, Reason(row.reason))
-
-
-def _delta_of(row: RerateRow | ReratePartRow | RerateDeltaRow) -> CostDelta:
-    return CostDelta(row.usages, row.list_nanos, row.contracted_nanos, row.effective_nanos)
