@@ -45,7 +45,7 @@ def failure_of(error: BaseException) -> Failure:
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return failure_of_status(status)
-    names = {name for cause in _causes(error) for name in _class_names(cause)}
+    names = {name for cause in causes_of(error) for name in _class_names(cause)}
     # Of several attempts only the last is known not to have been sent.
     if names & NEVER_SENT and not retries_of(error):
         return Failure(ERROR, Reach.NOT_SENT)
@@ -75,7 +75,8 @@ def retries_of(thing: object) -> int:
     return int(count) if isinstance(count, str) and count.isdigit() else 0
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Give the error and what it came of, one behind the other."""
     cause: BaseException | None = error
     for _ in range(MAX_CAUSES):
         if cause is None:

@@ -101,6 +101,15 @@ class Door:
     idempotency_key: str | None = None
     witness: Witness = Witness.SDK
 
+    def ref_of(self, event_id: str | None, index: int) -> str | Rejection:
+        """Give what the item at that place is known by, or why it cannot be known."""
+        if event_id is not None:
+            return event_id
+        if self.idempotency_key is None:
+            detail = "event_id is missing and no Idempotency-Key header was given"
+            return Rejection(index, None, "missing_field", detail)
+        return f"{self.idempotency_key}:{index}"
+
 
 RawItem: TypeAlias = msgspec.Raw | bytes
 ParsedItem: TypeAlias = UsageEvent | Rejection
@@ -210,12 +219,9 @@ def _rejection_of(index: int, event_ref: str | None, error: msgspec.ValidationEr
 
 
 def _to_event(shape: EventShape, index: int, door: Door) -> ParsedItem:
-    event_ref = shape.event_id
-    if event_ref is None:
-        if door.idempotency_key is None:
-            detail = "event_id is missing and no Idempotency-Key header was given"
-            return Rejection(index, None, "missing_field", detail)
-        event_ref = f"{door.idempotency_key}:{index}"
+    event_ref = door.ref_of(shape.event_id, index)
+    if isinstance(event_ref, Rejection):
+        return event_ref
     shape.tags = _present(shape.tags)
     if shape.usage is not None:
         shape.usage = _present(shape.usage)

@@ -69,12 +69,9 @@ class _EventIdOnly(msgspec.Struct):
 
 
 def _to_outcome(shape: OutcomeShape, index: int, door: Door) -> ParsedOutcome:
-    event_ref = shape.event_id
-    if event_ref is None:
-        if door.idempotency_key is None:
-            detail = "event_id is missing and no Idempotency-Key header was given"
-            return Rejection(index, None, "missing_field", detail)
-        event_ref = f"{door.idempotency_key}:{index}"
+    event_ref = door.ref_of(shape.event_id, index)
+    if isinstance(event_ref, Rejection):
+        return event_ref
     if shape.operation_id is None and not shape.tags:
         return Rejection(index, event_ref, "missing_field", "operation_id or tags are needed")
     fault = _value_fault(shape.value) or _time_fault(shape.occurred_at, door)

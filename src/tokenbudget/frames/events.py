@@ -16,21 +16,13 @@ from typing import Final
 
 import polars as pl
 
+from tokenbudget.domain.allocation import CALL_DIMENSIONS
 from tokenbudget.domain.identity import KEY_BYTES
 from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.domain.rollups import DAY_SECONDS, MEASURES, QUARTER_HOUR_SECONDS
 from tokenbudget.domain.usage import COMMON_UNITS, UNITS, Witness
 from tokenbudget.frames.rating import rate_frame
 
-CALL_COLUMNS: Final = (
-    "provider",
-    "model",
-    "operation",
-    "service_tier",
-    "region",
-    "account",
-    "status",
-)
 COSTS: Final = ("list_nanos", "contracted_nanos", "effective_nanos")
 CACHE_WRITES: Final = ("cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 OTHER_UNITS: Final = tuple(unit for unit in UNITS if unit not in COMMON_UNITS)
@@ -100,7 +92,7 @@ def with_combinations(
     Events of one combination agree in what is told of the call, in the tags of these names and in
     how many of the ``turns`` (microseconds, ascending) lie before them.
     """
-    known = [name for name in (*CALL_COLUMNS, *tag_names) if name in events.columns]
+    known = [name for name in (*CALL_DIMENSIONS, *tag_names) if name in events.columns]
     epochs = pl.Series(turns, dtype=pl.Int64).search_sorted(events["occurred_micros"], "right")
     texts = events.select(
         pl.concat_str(

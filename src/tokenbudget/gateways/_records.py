@@ -7,12 +7,12 @@ reported. It never reads prompts, answers or texts of errors, and prices nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from tokenbudget.client._failures import Failure, Reach, failure_of
+from tokenbudget.client._failures import Failure, Reach, causes_of, failure_of
 from tokenbudget.gateways._tags import MAX_CHARACTERS, object_of
 
 OPERATIONS: Final = {
@@ -27,7 +27,6 @@ TOTALS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 MICROSECONDS: Final = 1_000_000
 MICROS_A_MILLISECOND: Final = 1_000
 MAX_MILLISECONDS: Final = 2**31 - 1
-MAX_CAUSES: Final = 8
 MAX_REMEMBERED: Final = 64
 # LiteLLM's names for answers of providers that did not do the work.
 REFUSALS: Final = frozenset(
@@ -127,7 +126,7 @@ def failure_of_attempt(error: BaseException, *, is_first: bool) -> Failure:
     The error of a first attempt has only its own causes behind it: when there was no connection,
     nothing was sent. Behind later ones stand those of earlier attempts, too.
     """
-    for cause in _causes(error) if is_first else ():
+    for cause in causes_of(error) if is_first else ():
         failure = failure_of(cause)
         if failure.reach is Reach.NOT_SENT:
             return failure
@@ -154,15 +153,6 @@ def text_of(value: object) -> str | None:
     """Give a text that fits a field of ours; None for anything else."""
     is_fit = isinstance(value, str) and value.strip() and len(value) <= MAX_CHARACTERS
     return value if is_fit and isinstance(value, str) and "\0" not in value else None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    for _ in range(MAX_CAUSES):
-        if cause is None:
-            return
-        yield cause
-        cause = cause.__cause__ or cause.__context__
 
 
 def _has_counts(usage: Facts) -> bool:

@@ -13,13 +13,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlmodel import Session
 
-from tokenbudget.domain.periods import QUARTER_HOUR, Period
+from tokenbudget.domain.periods import Period
 from tokenbudget.domain.replay import NO_USAGE
 from tokenbudget.domain.rollups import QUARTER_HOUR_SECONDS
 from tokenbudget.store.db import table_of
-from tokenbudget.store.event_tables import UsageStretchRow
 from tokenbudget.store.rerate_charges import stands
-from tokenbudget.store.stretches import IDS_PER_BLOCK, IdRange
+from tokenbudget.store.stretches import IdRange, list_id_ranges_of
 from tokenbudget.store.tables import ChargeRow, CommitmentShareRow, RollupRow, UsageRow
 
 RANGES_PER_STATEMENT: Final = 100
@@ -29,7 +28,6 @@ USAGE: Final = table_of(UsageRow)
 CHARGES: Final = table_of(ChargeRow)
 ROLLUPS: Final = table_of(RollupRow)
 SHARES: Final = table_of(CommitmentShareRow)
-STRETCHES: Final = table_of(UsageStretchRow)
 
 
 def list_used_quarter_hours(session: Session, period: Period) -> list[tuple[datetime, int]]:
@@ -59,7 +57,7 @@ def list_calls(
     At most ``limit`` rows are given. The columns are those of ``CALL_SCHEMA`` in frames/replay.
     """
     left = limit
-    ranges = _list_id_ranges(session, period)
+    ranges = list_id_ranges_of(session, period)
     for start in range(0, len(ranges), RANGES_PER_STATEMENT):
         statement = _calls_in(ranges[start : start + RANGES_PER_STATEMENT], period)
         # As the driver gives them: an object a row would cost more than the query does.
@@ -113,24 +111,3 @@ def _calls_in(ranges: Sequence[IdRange], period: Period) -> sa.Select[Any]:
             *stands(),
         )
     )
-
-
-def _list_id_ranges(session: Session, period: Period) -> list[IdRange]:
-    """Give the ranges of ids (from, before) that hold the usage of a period, merged, in order."""
-    statement = (
-        sa.select(STRETCHES.c.block)
-        .where(
-            STRETCHES.c.starts_at > period.start - QUARTER_HOUR,
-            STRETCHES.c.starts_at < period.end,
-        )
-        .distinct()
-        .order_by(STRETCHES.c.block)
-    )
-    ranges: list[IdRange] = []
-    for block in session.connection().execute(statement).scalars():
-        first, behind = block * IDS_PER_BLOCK, (block + 1) * IDS_PER_BLOCK
-        if ranges and ranges[-1][1] == first:
-            ranges[-1] = (ranges[-1][0], behind)
-        else:
-            ranges.append((first, behind))
-    return ranges

@@ -23,6 +23,7 @@ IDS_PER_BLOCK: Final = 4_096
 QUARTER_HOUR_MICROS: Final = QUARTER_HOUR_SECONDS * 1_000_000
 
 IdRange = tuple[int, int]
+STRETCHES: Final = table_of(UsageStretchRow)
 
 
 def note_stretches(session: Session, usages: Iterable[tuple[int, datetime]]) -> None:
@@ -53,12 +54,21 @@ def list_quarter_hours(session: Session, period: Period, *, limit: int) -> list[
 
 def list_id_ranges(session: Session, quarter_hours: Sequence[datetime]) -> list[IdRange]:
     """Give the ranges of ids (from, before) that hold the usage of these quarter-hours, merged."""
-    table = table_of(UsageStretchRow)
+    return _list_ranges(session, STRETCHES.c.starts_at.in_(quarter_hours))
+
+
+def list_id_ranges_of(session: Session, period: Period) -> list[IdRange]:
+    """Give the ranges of ids (from, before) that hold the usage of a period, merged, in order."""
+    return _list_ranges(
+        session,
+        STRETCHES.c.starts_at > period.start - QUARTER_HOUR,
+        STRETCHES.c.starts_at < period.end,
+    )
+
+
+def _list_ranges(session: Session, *conditions: sa.ColumnElement[bool]) -> list[IdRange]:
     statement = (
-        sa.select(table.c.block)
-        .where(table.c.starts_at.in_(quarter_hours))
-        .distinct()
-        .order_by(table.c.block)
+        sa.select(STRETCHES.c.block).where(*conditions).distinct().order_by(STRETCHES.c.block)
     )
     ranges: list[IdRange] = []
     for block in session.connection().execute(statement).scalars():
