@@ -635,13 +635,18 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("import_id", sa.String(), nullable=False),
         sa.Column("row_number", sa.Integer(), nullable=False),
+        sa.Column("folded_rows", sa.Integer(), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("provider", sa.String(), nullable=False),
         sa.Column("account", sa.String(), nullable=False),
         sa.Column("project", sa.String(), nullable=True),
+        sa.Column("api_key", sa.String(), nullable=True),
         sa.Column("model", sa.String(), nullable=True),
+        sa.Column("usage_type", sa.String(), nullable=True),
         sa.Column("description", sa.String(), nullable=True),
         sa.Column("category", sa.String(), nullable=False),
+        sa.Column("is_correction", sa.Boolean(), nullable=False),
+        sa.Column("billing_month", sa.Integer(), nullable=False),
         sa.Column("period_start", sa.BigInteger(), nullable=False),
         sa.Column("period_end", sa.BigInteger(), nullable=False),
         sa.Column("quantity", sa.String(), nullable=True),
@@ -649,7 +654,9 @@ def upgrade() -> None:
         sa.Column("billed_amount", sa.String(), nullable=False),
         sa.Column("billed_nanos", sa.BigInteger(), nullable=False),
         sa.Column("list_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("effective_amount", sa.String(), nullable=True),
         sa.Column("currency", sa.String(), nullable=False),
+        sa.Column("invoice_ref", sa.String(), nullable=True),
         sa.Column("tags", sa.JSON(), nullable=False),
         sa.Column("superseded_by", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(
@@ -666,7 +673,7 @@ def upgrade() -> None:
         batch_op.create_index(
             "ix_bill_lines_bucket", ["source", "account", "period_start"], unique=False
         )
-        batch_op.create_index("ix_bill_lines_period_start", ["period_start"], unique=False)
+        batch_op.create_index("ix_bill_lines_billing_month", ["billing_month"], unique=False)
 
     op.create_table(
         "commitment_shares",
@@ -916,9 +923,134 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("rerate_id", "part", name=op.f("pk_rerate_parts")),
     )
+    op.create_table(
+        "allocation_rules",
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("content", sa.JSON(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_by", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("version", name=op.f("pk_allocation_rules")),
+    )
+    op.create_table(
+        "bill_pulls",
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("pulled_until", sa.BigInteger(), nullable=False),
+        sa.Column("page", sa.String(), nullable=True),
+        sa.Column("pulled_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "account", name=op.f("pk_bill_pulls")),
+    )
+    op.create_table(
+        "statements",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("month", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("currency", sa.String(), nullable=False),
+        sa.Column("known_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_at", sa.BigInteger(), nullable=False),
+        sa.Column("recorded_by", sa.String(), nullable=True),
+        sa.Column("grace_ends_at", sa.BigInteger(), nullable=True),
+        sa.Column("closed_at", sa.BigInteger(), nullable=True),
+        sa.Column("approved_by", sa.String(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.Column("rules_version", sa.Integer(), nullable=False),
+        sa.Column("total_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("invoices", sa.JSON(), nullable=False),
+        sa.Column("notes", sa.JSON(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_statements")),
+        sa.UniqueConstraint("month", "version", name=op.f("uq_statements_month_version")),
+    )
+    op.create_table(
+        "provider_usage",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("import_id", sa.String(), nullable=False),
+        sa.Column("row_number", sa.Integer(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("project", sa.String(), nullable=True),
+        sa.Column("api_key", sa.String(), nullable=True),
+        sa.Column("model", sa.String(), nullable=True),
+        sa.Column("service_tier", sa.String(), nullable=True),
+        sa.Column("region", sa.String(), nullable=True),
+        sa.Column("period_start", sa.BigInteger(), nullable=False),
+        sa.Column("period_end", sa.BigInteger(), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=True),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("cached_input_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("cache_write_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("reasoning_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("other_units", sa.JSON(), nullable=False),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("superseded_by", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["import_id"],
+            ["bill_imports.id"],
+            name=op.f("fk_provider_usage_import_id_bill_imports"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["superseded_by"],
+            ["bill_imports.id"],
+            name=op.f("fk_provider_usage_superseded_by_bill_imports"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_provider_usage")),
+    )
+    with op.batch_alter_table("provider_usage", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_provider_usage_bucket", ["source", "account", "period_start"], unique=False
+        )
+        batch_op.create_index("ix_provider_usage_period_start", ["period_start"], unique=False)
+
+    op.create_table(
+        "statement_lines",
+        sa.Column("statement_id", sa.String(), nullable=False),
+        sa.Column("row_number", sa.Integer(), nullable=False),
+        sa.Column("service_month", sa.Integer(), nullable=False),
+        sa.Column("corrects", sa.String(), nullable=True),
+        sa.Column("team", sa.String(), nullable=False),
+        sa.Column("feature", sa.String(), nullable=True),
+        sa.Column("tenant", sa.String(), nullable=True),
+        sa.Column("cost_center", sa.String(), nullable=True),
+        sa.Column("provider", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=True),
+        sa.Column("origin", sa.String(), nullable=False),
+        sa.Column("method", sa.String(), nullable=False),
+        sa.Column("rule", sa.String(), nullable=True),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), nullable=False),
+        sa.Column("metered_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("amount_nanos", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["corrects"], ["statements.id"], name=op.f("fk_statement_lines_corrects_statements")
+        ),
+        sa.ForeignKeyConstraint(
+            ["statement_id"],
+            ["statements.id"],
+            name=op.f("fk_statement_lines_statement_id_statements"),
+        ),
+        sa.PrimaryKeyConstraint("statement_id", "row_number", name=op.f("pk_statement_lines")),
+    )
+    with op.batch_alter_table("statement_lines", schema=None) as batch_op:
+        batch_op.create_index("ix_statement_lines_service_month", ["service_month"], unique=False)
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("statement_lines", schema=None) as batch_op:
+        batch_op.drop_index("ix_statement_lines_service_month")
+
+    op.drop_table("statement_lines")
+    with op.batch_alter_table("provider_usage", schema=None) as batch_op:
+        batch_op.drop_index("ix_provider_usage_period_start")
+        batch_op.drop_index("ix_provider_usage_bucket")
+
+    op.drop_table("provider_usage")
+    op.drop_table("statements")
+    op.drop_table("bill_pulls")
+    op.drop_table("allocation_rules")
     op.drop_table("rerate_parts")
     op.drop_table("rerate_deltas")
     op.drop_table("rollups")
@@ -947,7 +1079,7 @@ def downgrade() -> None:
     op.drop_table("forecasts")
     op.drop_table("commitment_shares")
     with op.batch_alter_table("bill_lines", schema=None) as batch_op:
-        batch_op.drop_index("ix_bill_lines_period_start")
+        batch_op.drop_index("ix_bill_lines_billing_month")
         batch_op.drop_index("ix_bill_lines_bucket")
 
     op.drop_table("bill_lines")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.periods import Period
 from tokenbudget.domain.reconciliation import (
-    ChargeCategory,
     InvoicedCost,
     MeteredCost,
     Reconciliation,

@@ -13,8 +13,10 @@ from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from enum import StrEnum
 from typing import Final
 
+from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.money import DECIMAL_PRECISION, NANO_DIGITS
 from tokenbudget.domain.periods import Period, Window, window_at
+from tokenbudget.domain.statements import NOBODY, Bearer
 
 TOLERANCE_BASIS_POINTS: Final = 200
 BASIS_POINTS: Final = 10_000
@@ -25,16 +27,6 @@ _EXACT: Final = Context(prec=DECIMAL_PRECISION, traps=[Inexact, InvalidOperation
 
 CanonicalModel = Callable[[str, str], str]
 """Gives the one name that (provider, model) goes by, the model itself when it knows no other."""
-
-
-class ChargeCategory(StrEnum):
-    """What kind of charge a bill line is, in FOCUS's words."""
-
-    USAGE = "usage"
-    PURCHASE = "purchase"
-    TAX = "tax"
-    CREDIT = "credit"
-    ADJUSTMENT = "adjustment"
 
 
 class Verdict(StrEnum):
@@ -54,13 +46,20 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MeteredCost:
-    """What the ledger holds for one model and period; the nanos are without unpriced usage."""
+    """What the ledger holds for one model, bearer and period, without unpriced usage.
+
+    ``account`` is the provider's project, account or key that the usage named, None for none.
+    """
 
     provider: str
     model: str
     period: Period
     effective_nanos: int
     unpriced_requests: int = 0
+    account: str | None = None
+    bearer: Bearer = NOBODY
+    requests: int = 0
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

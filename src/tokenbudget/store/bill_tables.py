@@ -1,4 +1,4 @@
-"""Tables of what providers billed: imports of their files and the lines in them.
+"""Tables of what providers billed and what they say was used: imports and the lines in them.
 
 It owns names, keys and constraints; it refuses queries.
 """
@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from tokenbudget.store.db import BigId, Nanos, UtcDateTime
+from tokenbudget.store.document_tables import DocumentRow
 
 
 class BillImportRow(SQLModel, table=True):
-    """One import of a provider's file; the same bytes are imported once."""
+    """One import of a provider's file or pull; the same bytes are imported once."""
 
     __tablename__ = "bill_imports"
 
@@ -27,15 +28,60 @@ class BillImportRow(SQLModel, table=True):
 
 
 class BillLineRow(SQLModel, table=True):
-    """One line a provider billed.
+    """What a provider billed for one thing on one day or for one longer period.
 
-    ``superseded_by`` names the later import that restated its account and day.
+    Rows of the file that say the same but for the hour and the amount are one line;
+    ``folded_rows`` tells how many. ``billing_month`` (year * 100 + month) is the invoice that
+    carries it. ``effective_amount`` is the provider's amortised cost, NULL where it is the billed
+    one. ``superseded_by`` names the later import that restated its account and day.
     """
 
     __tablename__ = "bill_lines"
     __table_args__ = (
         sa.Index("ix_bill_lines_bucket", "source", "account", "period_start"),
-        sa.Index("ix_bill_lines_period_start", "period_start"),
+        sa.Index("ix_bill_lines_billing_month", "billing_month"),
+    )
+
+    id: int | None = Field(default=None, sa_type=BigId, primary_key=True)
+    import_id: str = Field(foreign_key="bill_imports.id")
+    row_number: int
+    folded_rows: int = 1
+    source: str
+    provider: str
+    account: str = ""
+    project: str | None = None
+    api_key: str | None = None
+    model: str | None = None
+    usage_type: str | None = None
+    description: str | None = None
+    category: str
+    is_correction: bool = False
+    billing_month: int
+    period_start: datetime = Field(sa_type=UtcDateTime)
+    period_end: datetime = Field(sa_type=UtcDateTime)
+    quantity: str | None = None
+    unit: str | None = None
+    billed_amount: str
+    billed_nanos: int = Field(sa_type=Nanos)
+    list_nanos: int | None = Field(default=None, sa_type=Nanos)
+    effective_amount: str | None = None
+    currency: str
+    invoice_ref: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict, sa_type=sa.JSON)
+    superseded_by: str | None = Field(default=None, foreign_key="bill_imports.id")
+
+
+class ProviderUsageRow(SQLModel, table=True):
+    """What a provider says was used: evidence to compare with, never spend.
+
+    ``input_tokens`` is the total, as everywhere. ``superseded_by`` names the later import that
+    restated its account and period.
+    """
+
+    __tablename__ = "provider_usage"
+    __table_args__ = (
+        sa.Index("ix_provider_usage_bucket", "source", "account", "period_start"),
+        sa.Index("ix_provider_usage_period_start", "period_start"),
     )
 
     id: int | None = Field(default=None, sa_type=BigId, primary_key=True)
@@ -45,16 +91,40 @@ class BillLineRow(SQLModel, table=True):
     provider: str
     account: str = ""
     project: str | None = None
+    api_key: str | None = None
     model: str | None = None
-    description: str | None = None
-    category: str
+    service_tier: str | None = None
+    region: str | None = None
     period_start: datetime = Field(sa_type=UtcDateTime)
     period_end: datetime = Field(sa_type=UtcDateTime)
-    quantity: str | None = None
-    unit: str | None = None
-    billed_amount: str
-    billed_nanos: int = Field(sa_type=Nanos)
-    list_nanos: int | None = Field(default=None, sa_type=Nanos)
-    currency: str
+    requests: int | None = Field(default=None, sa_type=sa.BigInteger)
+    input_tokens: int | None = Field(default=None, sa_type=sa.BigInteger)
+    cached_input_tokens: int | None = Field(default=None, sa_type=sa.BigInteger)
+    cache_write_tokens: int | None = Field(default=None, sa_type=sa.BigInteger)
+    output_tokens: int | None = Field(default=None, sa_type=sa.BigInteger)
+    reasoning_tokens: int | None = Field(default=None, sa_type=sa.BigInteger)
+    other_units: dict[str, int] = Field(default_factory=dict, sa_type=sa.JSON)
     tags: dict[str, str] = Field(default_factory=dict, sa_type=sa.JSON)
     superseded_by: str | None = Field(default=None, foreign_key="bill_imports.id")
+
+
+class BillPullRow(SQLModel, table=True):
+    """How far a pull from a provider's API has come; a further pull goes on from there.
+
+    ``pulled_until`` is the end of the last bucket that was committed. ``page`` is the provider's
+    mark of the next page within the buckets after it, NULL at their beginning.
+    """
+
+    __tablename__ = "bill_pulls"
+
+    source: str = Field(primary_key=True)
+    account: str = Field(primary_key=True)
+    pulled_until: datetime = Field(sa_type=UtcDateTime)
+    page: str | None = None
+    pulled_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class AllocationRulesRow(DocumentRow, table=True):
+    """One version of the rules by which invoices are divided."""
+
+    __tablename__ = "allocation_rules"

@@ -13,8 +13,9 @@ from decimal import Decimal
 import sqlalchemy as sa
 from sqlmodel import Session, select
 
+from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.periods import Period, Window, window_at
-from tokenbudget.domain.reconciliation import ChargeCategory, InvoicedCost, MeteredCost
+from tokenbudget.domain.reconciliation import InvoicedCost, MeteredCost
 from tokenbudget.domain.rollups import DAY_SECONDS, ONE_DAY
 from tokenbudget.store.db import ROWS_PER_STATEMENT, insert_rows, is_sqlite, table_of
 from tokenbudget.store.tables import BillImportRow, BillLineRow, DimensionSetRow, RollupRow

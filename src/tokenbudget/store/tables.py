@@ -16,8 +16,11 @@ from sqlmodel import Field, SQLModel
 from tokenbudget.domain.usage import Witness
 
 # Whoever imports this module knows every table there is.
+from tokenbudget.store.bill_tables import AllocationRulesRow as AllocationRulesRow
 from tokenbudget.store.bill_tables import BillImportRow as BillImportRow
 from tokenbudget.store.bill_tables import BillLineRow as BillLineRow
+from tokenbudget.store.bill_tables import BillPullRow as BillPullRow
+from tokenbudget.store.bill_tables import ProviderUsageRow as ProviderUsageRow
 from tokenbudget.store.coding import BasisCode, Reference, ReferenceBucket
 from tokenbudget.store.db import BigId, EventKey, Nanos, UtcDateTime, table_of
 from tokenbudget.store.decision_tables import DecisionRow as DecisionRow
@@ -44,6 +47,8 @@ from tokenbudget.store.price_tables import RerateRow as RerateRow
 from tokenbudget.store.raise_tables import BudgetRaiseEndRow as BudgetRaiseEndRow
 from tokenbudget.store.raise_tables import BudgetRaiseRow as BudgetRaiseRow
 from tokenbudget.store.set_aside_tables import SetAsideRow as SetAsideRow
+from tokenbudget.store.statement_tables import StatementLineRow as StatementLineRow
+from tokenbudget.store.statement_tables import StatementRow as StatementRow
 from tokenbudget.store.tag_rule_tables import ReattributionDeltaRow as ReattributionDeltaRow
 from tokenbudget.store.tag_rule_tables import ReattributionPartRow as ReattributionPartRow
 from tokenbudget.store.tag_rule_tables import ReattributionRow as ReattributionRow

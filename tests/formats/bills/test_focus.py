@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from tests.formats.bills.samples import BILLING
+from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.errors import BadFile
 from tokenbudget.domain.periods import Period
-from tokenbudget.domain.reconciliation import ChargeCategory
 from tokenbudget.formats.bills import BillLine, focus
 
 GOLDEN = BILLING / "focus-1.2-llm-golden.csv"

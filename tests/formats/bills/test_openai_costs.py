@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.formats.bills.samples import BILLING
+from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.errors import BadFile
 from tokenbudget.domain.periods import Period
-from tokenbudget.domain.reconciliation import ChargeCategory
 from tokenbudget.formats.bills import BillLine, EmptyPeriod, openai_costs
 from tokenbudget.formats.bills.openai_costs import parse_line_item
 

@@ -18,8 +18,8 @@ from typing import Final
 
 import polars as pl
 
+from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.periods import Period, format_instant
-from tokenbudget.domain.reconciliation import ChargeCategory
 from tokenbudget.formats.bills.lines import (
     BillLine,
     Place,

@@ -15,10 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.errors import BadFile
 from tokenbudget.domain.money import MAX_NANOS, NANO_DIGITS
 from tokenbudget.domain.periods import Period
-from tokenbudget.domain.reconciliation import ChargeCategory
 
 MAX_DECIMALS: Final = 40
 MAX_WHOLE_DIGITS: Final = 19
@@ -39,11 +39,15 @@ CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 class BillLine:
     """One line a provider billed.
 
-    ``period`` is what the line is billed for, in UTC. ``billed`` and ``listed`` (the published
-    price, None when the bill does not say) are exact amounts of ``currency`` and may be negative.
-    ``account`` is empty when the bill does not name it. ``model`` and ``description`` are the
-    provider's own text. ``tags`` are the provider's tags, and under ``x_`` further facts of the
-    line. ``row_number`` counts the lines of the file from 1.
+    ``period`` is what the line is billed for, in UTC; ``billing_month`` (year * 100 + month) is the
+    invoice that carries it, the month the period begins in unless the bill says another.
+    ``billed``, ``listed`` (the published price, None when the bill does not say) and ``effective``
+    (amortised, None when it is what is billed) are exact amounts of ``currency`` and may be
+    negative. ``account`` is empty when the bill does not name it; ``project`` and ``api_key`` are
+    ids of the provider. ``model`` and ``description`` are the provider's own text; ``usage_type``
+    is a unit of the ledger (``cached_input_tokens``), or the provider's word for what is none.
+    ``is_correction`` tells a line that amends an earlier invoice. ``tags`` are the provider's tags,
+    and under ``x_`` further facts of the line. ``row_number`` counts the lines of the file from 1.
     """
 
     row_number: int
@@ -54,11 +58,46 @@ class BillLine:
     billed: Decimal
     currency: str
     project: str | None = None
+    api_key: str | None = None
     model: str | None = None
+    usage_type: str | None = None
     description: str | None = None
     quantity: Decimal | None = None
     unit: str | None = None
     listed: Decimal | None = None
+    effective: Decimal | None = None
+    invoice_ref: str | None = None
+    is_correction: bool = False
+    month: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def billing_month(self) -> int:
+        """Give the month of the invoice, as year * 100 + month."""
+        start = self.period.start
+        return self.month or start.year * 100 + start.month
+
+
+@dataclass(frozen=True, slots=True)
+class UsageLine:
+    """What a provider says was used in a period: evidence, never spend.
+
+    ``quantities`` are by unit of the ledger, so ``input_tokens`` is the total with cache reads and
+    writes inside; a unit that the provider does not report is left out. ``requests`` is None when
+    it is not told. The ids are the provider's, as in a ``BillLine``.
+    """
+
+    row_number: int
+    provider: str
+    account: str
+    period: Period
+    quantities: Mapping[str, int]
+    requests: int | None = None
+    project: str | None = None
+    api_key: str | None = None
+    model: str | None = None
+    service_tier: str | None = None
+    region: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,6 +107,9 @@ class EmptyPeriod:
 
     account: str
     period: Period
+
+
+BillEntry = BillLine | UsageLine | EmptyPeriod
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.periods import Period
-from tokenbudget.domain.reconciliation import ChargeCategory
 from tokenbudget.formats.bills.lines import (
     BillLine,
     EmptyPeriod,
