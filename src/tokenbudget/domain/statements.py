@@ -92,3 +92,40 @@ class AllocatedCost:
     metered_nanos: int | None = None
     requests: int = 0
     tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """What an account of a provider was invoiced for a month, in whole cents of the ledger.
+
+    ``is_billed`` is False for what no invoice ever carries (``Origin.UNBILLED``).
+    """
+
+    provider: str
+    account: str
+    amount_nanos: int
+    is_billed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a month cannot be closed: a code, what it is about, and by how much."""
+
+    code: str
+    detail: str
+    amount_nanos: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MonthAllocation:
+    """All that was invoiced for a month, divided: by account, the costs add up to the invoices.
+
+    ``month`` is year * 100 + month. With ``refusals`` the costs are a draft and may not be closed.
+    """
+
+    month: int
+    currency: str
+    rules_version: int
+    costs: tuple[AllocatedCost, ...]
+    invoices: tuple[Invoice, ...]
+    refusals: tuple[Refusal, ...] = ()
