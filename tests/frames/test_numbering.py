@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenbudget.frames.numbering import MIN_ROWS_TO_SHARE, each_row, find_extremes, number_rows
+from tokenbudget.frames.numbering import (
+    MIN_ROWS_TO_SHARE,
+    SAMPLE_ROWS,
+    each_row,
+    find_extremes,
+    number_rows,
+)
 
 SEED = 20261123
 MANY = 20_000
@@ -57,6 +63,13 @@ def test_rows_that_share_a_slot_are_told_apart() -> None:
     names = [f"{number}-{random.random()}" for number in range(MANY)]
 
     assert_numbered(pl.DataFrame({"name": random.choices(names, k=2 * MANY)}))
+
+
+@pytest.mark.parametrize("dtype", [pl.String(), pl.Categorical()])
+def test_rows_unlike_all_of_the_sample_are_told_apart(dtype: Any) -> None:
+    names = [*["first"] * SAMPLE_ROWS, "late", None, "first", "later", "late"]
+
+    assert_numbered(pl.DataFrame({"name": pl.Series(names, dtype=dtype)}))
 
 
 def test_a_column_of_nothing_but_null_has_one_number() -> None:

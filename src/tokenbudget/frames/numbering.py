@@ -6,16 +6,46 @@ gathered by number. On a million rows of text this takes half the time of ``uniq
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import reduce
 from math import prod
+from operator import add
 from typing import Any, Final
 
 import polars as pl
 
 MIN_SLOTS: Final = 1_024
-HASH_FACTOR: Final = 31
+SAMPLE_ROWS: Final = 32_768
+"""Most of what is distinct in a table is among so many of its rows; the rest takes longer."""
+NO_NUMBER: Final = 2**32 - 1
 MIN_ROWS_TO_SHARE: Final = 50_000
 """Fewer rows than this are not worth a query that all cores work on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """Where each row looks for its number: ``slot`` (UInt32) is equal for equal rows.
+
+    ``is_shared`` where different rows may have one slot.
+    """
+
+    slot: pl.Expr
+    count: int
+    is_shared: bool
+
+    @property
+    def vacant(self) -> int:
+        """Give the number in slots that no row of the sample has."""
+        return 0 if self.is_shared else NO_NUMBER
+
+    def is_other(self, numbered: pl.DataFrame) -> pl.Expr:
+        """Tell whether a row is not equal to the one ``numbered`` with its number."""
+        if not self.is_shared:
+            return pl.col("number") == NO_NUMBER
+        return pl.any_horizontal(
+            pl.col(name).ne_missing(pl.lit(numbered[name]).gather(pl.col("number")))
+            for name in numbered.columns
+        )
 
 
 def each_row(rows: pl.DataFrame, value: pl.Expr) -> pl.Series:
@@ -41,16 +71,38 @@ def number_rows(rows: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
     The frame must not be empty. Numbers count from zero; null equals null. Categories and integers
     of a small range are numbered several times as fast as text.
     """
-    codes = rows.with_columns(pl.all().to_physical())
-    numbers, firsts = _number_by_place(codes) or _number_by_hash(codes, seed=0)
+    numbers, firsts = _number(rows.with_columns(pl.all().to_physical()), SAMPLE_ROWS, seed=0)
     return numbers, rows[firsts]
 
 
-def _number_by_place(codes: pl.DataFrame) -> tuple[pl.Series, pl.Series] | None:
-    """Give the numbers and the place of the first row of each, None where that takes a hash.
+def _number(codes: pl.DataFrame, sample_rows: int, seed: int) -> tuple[pl.Series, pl.Series]:
+    """Give the numbers and the place of the first row of each.
 
-    Every combination of integers has a slot of its own here, so there must not be too many.
+    The distinct rows of a sample are numbered by slot, and every row takes the number of its slot.
+    Rows that are not equal to the one that has the number are numbered by themselves.
     """
+    slots = _slots_by_place(codes) or _slots_by_hash(codes, seed)
+    sampled = each_row(codes.head(sample_rows), slots.slot)
+    firsts = sampled.arg_unique()
+    counted = pl.int_range(firsts.len(), dtype=pl.UInt32, eager=True)
+    by_slot = pl.repeat(slots.vacant, slots.count, dtype=pl.UInt32, eager=True)
+    by_slot = by_slot.scatter(sampled.gather(firsts), counted)
+    numbered = codes.lazy().with_columns(number=pl.lit(by_slot).gather(slots.slot))
+    found = numbered.select("number", is_other=slots.is_other(codes[firsts])).collect()
+    # What comes of numbers is gathered by place, which takes long in pieces.
+    numbers, others = found["number"].rechunk(), found["is_other"].arg_true()
+    if others.is_empty():
+        return numbers, firsts
+    # They are few where the sample shows most of what there is; now all of them are looked at.
+    rest, rest_firsts = _number(codes[others], others.len(), seed + 1)
+    return (
+        numbers.scatter(others, rest + firsts.len()),
+        pl.concat([firsts, others.gather(rest_firsts)]),
+    )
+
+
+def _slots_by_place(codes: pl.DataFrame) -> _Slots | None:
+    """Give every combination of integers a slot of its own, None where that takes too many."""
     if not all(dtype.is_integer() for dtype in codes.dtypes):
         return None
     extremes = find_extremes(codes)
@@ -63,38 +115,14 @@ def _number_by_place(codes: pl.DataFrame) -> tuple[pl.Series, pl.Series] | None:
     slot = pl.lit(0, dtype=pl.UInt32)
     for name, low, width in zip(codes.columns, least, widths, strict=True):
         slot = slot * width + (pl.col(name) - low).cast(pl.UInt32).fill_null(width - 1)
-    return _number_slots(each_row(codes, slot), prod(widths))
+    return _Slots(slot, prod(widths), is_shared=False)
 
 
-def _number_by_hash(codes: pl.DataFrame, seed: int) -> tuple[pl.Series, pl.Series]:
-    """Give the numbers and the place of the first row of each, by the hash that a seed makes."""
-    slot_count = 1 << max(codes.height, MIN_SLOTS).bit_length()
-    hashes = [pl.col(name).hash(seed) for name in codes.columns]
+def _slots_by_hash(codes: pl.DataFrame, seed: int) -> _Slots:
+    count = 1 << max(codes.height, MIN_SLOTS).bit_length()
+    # Each column has a seed of its own: texts that change places must change the sum.
+    first = seed * codes.width
+    hashes = [pl.col(name).hash(first + place) for place, name in enumerate(codes.columns)]
     # Unsigned sums of 64 bits wrap, which is all that a hash needs.
-    mixed = reduce(lambda left, right: left * HASH_FACTOR + right, hashes)
-    slots = each_row(codes, (mixed & (slot_count - 1)).cast(pl.UInt32))
-    numbers, firsts = _number_slots(slots, slot_count)
-    others = _find_differing(codes, numbers, firsts)
-    if others.is_empty():
-        return numbers, firsts
-    # Rows that share a slot with something else are few, and told apart by another hash.
-    other_numbers, other_firsts = _number_by_hash(codes[others], seed + 1)
-    numbers = numbers.scatter(others, other_numbers + firsts.len())
-    return numbers, pl.concat([firsts, others.gather(other_firsts)])
-
-
-def _number_slots(slots: pl.Series, slot_count: int) -> tuple[pl.Series, pl.Series]:
-    firsts = slots.arg_unique()
-    counted = pl.int_range(firsts.len(), dtype=pl.UInt32, eager=True)
-    by_slot = pl.zeros(slot_count, dtype=pl.UInt32, eager=True)
-    return by_slot.scatter(slots.gather(firsts), counted).gather(slots), firsts
-
-
-def _find_differing(codes: pl.DataFrame, numbers: pl.Series, firsts: pl.Series) -> pl.Series:
-    """Give the places of the rows that are not equal to the first row of their number."""
-    first_rows = codes[firsts]
-    is_different = pl.any_horizontal(
-        pl.col(name).ne_missing(pl.lit(first_rows[name]).gather(pl.col("number")))
-        for name in codes.columns
-    )
-    return each_row(codes.with_columns(numbers.alias("number")), is_different).arg_true()
+    mixed = reduce(add, hashes).cast(pl.UInt32, wrap_numerical=True)
+    return _Slots(mixed & (count - 1), count, is_shared=True)

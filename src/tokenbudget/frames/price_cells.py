@@ -10,7 +10,7 @@ size.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from operator import add
@@ -30,7 +30,7 @@ from tokenbudget.domain.schedules import (
     Spell,
     UnitRates,
 )
-from tokenbudget.frames.numbering import find_extremes, number_rows
+from tokenbudget.frames.numbering import number_rows
 
 KEY_COLUMNS: Final = ("provider", "model", "service_tier", "region", "account", "commitment")
 MICROS_PER_MINUTE: Final = 60_000_000
@@ -158,21 +158,28 @@ class _Layout:
         return Cell(match, None if is_rated else CURRENCY_PREFIX + match.currency, commitment)
 
 
-def place_events(events: pl.DataFrame, price_list: PriceList) -> tuple[pl.Series, list[Cell]]:
-    """Give the number of each event's ``cell`` (UInt32), in their order, and the cells."""
+def place_events(
+    events: pl.DataFrame,
+    measured: pl.DataFrame,
+    extremes: Mapping[str, tuple[int, int]],
+    price_list: PriceList,
+) -> tuple[pl.LazyFrame, list[Cell]]:
+    """Give ``measured`` with the number of each event's ``cell`` (UInt32), and the cells.
+
+    ``measured`` are the events' units and ``micros`` since 1970 (Int64), in their order, and
+    ``extremes`` the least and the largest value of each.
+    """
     keys, layout = _number_keys(events, price_list)
-    size = pl.col("input_tokens") if "input_tokens" in events.columns else pl.lit(0)
-    keyed = events.select(
-        keys.alias("key"),
-        pl.col("occurred_at").dt.timestamp("us").alias("micros"),
-        size.cast(pl.Int64).fill_null(0).alias("size"),
-    )
-    extremes = find_extremes(keyed.select("micros", "size"))
+    # Without input an event is as small as can be.
+    has_input = "input_tokens" in measured.columns
+    size = pl.col("input_tokens").fill_null(0) if has_input else pl.lit(0, dtype=pl.Int64)
+    sizes = [0, *(limit or 0 for limit in extremes.get("input_tokens", ()))]
+    keyed = measured.lazy().with_columns(keys.alias("key"), size.alias("size"))
     spell = layout.spell_of_key.reached("key", "micros", extremes["micros"])
-    laddered = _with_ladders(keyed.lazy().with_columns(spell=spell), layout)
-    cell = layout.cell_of_ladder.reached("ladder", "size", extremes["size"])
+    laddered = _with_ladders(keyed.with_columns(spell=spell), layout)
+    cell = layout.cell_of_ladder.reached("ladder", "size", (min(sizes), max(sizes)))
     placed = _with_conversions(laddered.with_columns(cell=cell), layout, price_list)
-    return placed.select("cell").collect().to_series().rechunk(), layout.cells
+    return placed.select(*measured.columns, "cell"), layout.cells
 
 
 def _number_keys(events: pl.DataFrame, price_list: PriceList) -> tuple[pl.Series, _Layout]:

@@ -29,7 +29,7 @@ from tokenbudget.domain.rating import (
 )
 from tokenbudget.domain.schedules import UnitRates
 from tokenbudget.domain.usage import UNITS, Basis
-from tokenbudget.frames.numbering import each_row, find_extremes, number_rows
+from tokenbudget.frames.numbering import find_extremes, number_rows
 from tokenbudget.frames.price_cells import NO_RATES, Cell, gather, holds, place_events
 
 REQUIRED_COLUMNS: Final = ("provider", "model", "occurred_at")
@@ -87,18 +87,26 @@ class _Tariff:
         ]
         return reduce(add, products) if products else pl.lit(0, dtype=self.exact)
 
-    def nanos(self, picos: pl.Expr) -> pl.Expr:
-        """Give the sum divided, rounded half to even."""
-        divisor = _per_cell(self.divisors, self.exact)
-        # Divisors are even: a half rounds down after an even quotient and up after an odd one.
-        below_half = _per_cell([divisor // 2 - 1 for divisor in self.divisors], self.exact)
-        is_odd = (picos // divisor) & 1
-        return ((picos + below_half + is_odd) // divisor).cast(pl.Int64)
+    def with_nanos(self, told: pl.LazyFrame, name: str, is_priced: pl.Expr) -> pl.LazyFrame:
+        """Give the frame with the sum divided, rounded half to even, where that is priced."""
+        # Divisors are even. Raised by half a divisor, exact halves become multiples of it. The odd
+        # ones, which leave one divisor of a pair, must end below: one less takes them there.
+        divisor, pair, half = (
+            _per_cell([divisor * by // 2 for divisor in self.divisors], self.exact)
+            for by in (2, 4, 1)
+        )
+        # The sum is a column of its own: the engine would else work it out again for each use.
+        raised = pl.col("raised")
+        is_half = (raised % pair == divisor).cast(self.exact)
+        nanos = ((raised - is_half) // divisor).cast(pl.Int64)
+        return told.with_columns(raised=self.picos() + half).with_columns(
+            pl.when(is_priced).then(nanos).alias(name)
+        )
 
     def bound(self, largest: Mapping[str, int]) -> int:
         """Give what nothing on the way exceeds, by the largest quantity of each unit."""
         sums = (largest[unit] * max(map(abs, rates)) for unit, rates in self.rates.items())
-        return sum(sums) + max(self.divisors)
+        return sum(sums) + 2 * max(self.divisors)
 
 
 def rate_frame(events: pl.DataFrame | pl.LazyFrame, price_list: PriceList) -> pl.DataFrame:
@@ -114,14 +122,17 @@ def rate_frame(events: pl.DataFrame | pl.LazyFrame, price_list: PriceList) -> pl
     _require_columns(frame)
     if frame.is_empty():
         return frame.with_columns(**_empty_charges())
-    cell, cells = place_events(frame, price_list)
     reported = [unit for unit in UNITS if unit in frame.columns]
-    told = frame.select(*(pl.col(unit).cast(pl.Int64) for unit in reported), cell.alias("cell"))
-    extremes = _find_told(told.select(reported))
-    outcome, outcomes = _number_outcomes(told, extremes, cells)
-    numbered = told.with_columns(outcome.alias("outcome"))
-    largest = {unit: most for unit, (_, most) in extremes.items() if most > 0}
-    return frame.hstack(_charges(numbered, largest, outcomes, cells))
+    measured = frame.select(
+        *(pl.col(unit).cast(pl.Int64) for unit in reported),
+        micros=pl.col("occurred_at").dt.timestamp("us"),
+    )
+    extremes = find_extremes(measured)
+    placed, cells = place_events(frame, measured, extremes, price_list)
+    ranges = {unit: extremes[unit] for unit in reported if any(extremes[unit])}
+    told, outcomes = _with_outcomes(placed, measured.select(reported), ranges, cells)
+    largest = {unit: most for unit, (_, most) in ranges.items() if most > 0}
+    return frame.hstack(_charges(told, largest, outcomes, cells))
 
 
 def _require_columns(frame: pl.DataFrame) -> None:
@@ -133,40 +144,43 @@ def _require_columns(frame: pl.DataFrame) -> None:
         raise ValueError(f"occurred_at must be Datetime in UTC and is {dtype}")
 
 
-def _find_told(told: pl.DataFrame) -> dict[str, tuple[int, int]]:
-    """Give the least and the largest quantity of each unit that any event has something of."""
-    extremes = find_extremes(told) if told.width else {}
-    return {unit: (least, most) for unit, (least, most) in extremes.items() if least or most}
-
-
 def _empty_charges() -> dict[str, pl.Series]:
     return {name: pl.Series(name, [], dtype=dtype) for name, dtype in CHARGE_COLUMNS.items()}
 
 
-def _number_outcomes(
-    told: pl.DataFrame, extremes: Mapping[str, tuple[int, int]], cells: Sequence[Cell]
-) -> tuple[pl.Series, list[_Outcome]]:
-    """Give the number of each event's outcome, and the outcomes; the first are those of cells."""
-    outcomes = [_outcome(cell, 0) for cell in cells]
-    reported = [unit for unit in UNITS if unit in told.columns]
-    terms = _terms(extremes)
+def _with_outcomes(
+    placed: pl.LazyFrame,
+    units: pl.DataFrame,
+    ranges: Mapping[str, tuple[int, int]],
+    cells: Sequence[Cell],
+) -> tuple[pl.DataFrame, list[_Outcome]]:
+    """Give the frame with the ``outcome`` of each row, and the outcomes; first are those of cells.
+
+    ``ranges`` are the least and the largest quantity of each unit that any row has something of.
+    Few rows have another outcome than that of their cell. They alone are asked for their faults.
+    """
+    terms = _terms(ranges)
     classes = {unit: reduce(add, parts) for unit, parts in terms.items()}
     # A class of one quantity has something in it, or too little, only where that is told anywhere.
-    is_mixed = {unit: len(parts) > 1 or unit not in extremes for unit, parts in terms.items()}
-    used = {unit for unit in classes if is_mixed[unit] or extremes[unit][1] > 0}
-    negative = [unit for unit in classes if is_mixed[unit] or extremes[unit][0] < 0]
+    is_mixed = {unit: len(parts) > 1 or unit not in ranges for unit, parts in terms.items()}
+    used = {unit for unit in classes if is_mixed[unit] or ranges[unit][1] > 0}
+    negative = [unit for unit in classes if is_mixed[unit] or ranges[unit][0] < 0]
     lacking = [_lacking(cell, used) for cell in cells]
-    doubts = [pl.lit(False), *(classes[unit] < 0 for unit in negative)]
+    doubts = [classes[unit] < 0 for unit in negative]
     doubts.append(holds(list(map(bool, lacking)), "cell"))
-    if "input_tokens" not in reported or told["input_tokens"].null_count():
-        doubts += [_is_unknown(reported), _lacks_input(reported)]
-    doubtful = each_row(told, pl.any_horizontal(doubts)).arg_true()
-    if doubtful.is_empty():
-        return told["cell"], outcomes
-    fault = _fault(reported, classes, _missing_rates(classes, lacking))
-    numbers, distinct = number_rows(told[doubtful].select("cell", fault=fault))
+    if "input_tokens" not in units.columns or units["input_tokens"].null_count():
+        doubts += [_is_unknown(units.columns), _lacks_input(units.columns)]
+    told = placed.with_columns(is_doubtful=pl.any_horizontal(doubts)).collect()
+    fault = _fault(units.columns, classes, _missing_rates(classes, lacking))
+    doubtful = told.lazy().with_row_index("row").filter("is_doubtful")
+    faults = doubtful.select("row", "cell", fault=fault).collect()
+    outcomes = [_outcome(cell, 0) for cell in cells]
+    if faults.is_empty():
+        return told.with_columns(outcome="cell"), outcomes
+    numbers, distinct = number_rows(faults.select("cell", "fault"))
     outcomes.extend(_outcome(cells[cell], fault) for cell, fault in distinct.iter_rows())
-    return told["cell"].scatter(doubtful, numbers + len(cells)), outcomes
+    outcome = told["cell"].scatter(faults["row"], numbers + len(cells))
+    return told.with_columns(outcome.alias("outcome")), outcomes
 
 
 def _terms(units: Iterable[str]) -> dict[str, list[pl.Expr]]:
@@ -280,19 +294,10 @@ def _with_nanos(
     """Give the frame with list and contracted nanos (Int64), null where the usage is unpriced."""
     published = [cell.published for cell in cells]
     contracted = [cell.contracted for cell in cells]
-    rated = _with_amount(told, "list_nanos", _tariff(largest, published), is_priced)
+    rated = _tariff(largest, published).with_nanos(told, "list_nanos", is_priced)
     if contracted == published:
         return rated.with_columns(contracted_nanos="list_nanos")
-    return _with_amount(rated, "contracted_nanos", _tariff(largest, contracted), is_priced)
-
-
-def _with_amount(
-    told: pl.LazyFrame, name: str, tariff: _Tariff, is_priced: pl.Expr
-) -> pl.LazyFrame:
-    # The sum is a column of its own: the engine would else work it out again for each use.
-    picos = f"{name}_in_picos"
-    nanos = pl.when(is_priced).then(tariff.nanos(pl.col(picos)))
-    return told.with_columns(tariff.picos().alias(picos)).with_columns(nanos.alias(name))
+    return _tariff(largest, contracted).with_nanos(rated, "contracted_nanos", is_priced)
 
 
 def _tariff(largest: Mapping[str, int], sheets: Sequence[UnitRates]) -> _Tariff:
