@@ -140,7 +140,12 @@ def with_charges(events: pl.DataFrame, price_list: PriceList) -> pl.DataFrame:
     )
     charged = rate_frame(asked, price_list)
     return events.hstack(
-        charged.select("price_digest", *COSTS, "basis", flags=_joined(charged["flags"]))
+        charged.select(
+            pl.col("price_digest").cast(pl.String),
+            *COSTS,
+            pl.col("basis").cast(pl.String),
+            flags=_joined(charged["flags"]),
+        )
     )
 
 

@@ -34,12 +34,12 @@ from tokenbudget.frames.price_cells import NO_RATES, Cell, gather, holds, place_
 
 REQUIRED_COLUMNS: Final = ("provider", "model", "occurred_at")
 CHARGE_COLUMNS: Final[dict[str, pl.DataType]] = {
-    "price_ref": pl.String(),
-    "price_digest": pl.String(),
+    "price_ref": pl.Categorical(),
+    "price_digest": pl.Categorical(),
     "list_nanos": pl.Int64(),
     "contracted_nanos": pl.Int64(),
     "effective_nanos": pl.Int64(),
-    "basis": pl.String(),
+    "basis": pl.Enum([basis.value for basis in Basis]),
     "flags": pl.List(pl.String()),
 }
 SAFE_INT64: Final = 2**62
@@ -115,7 +115,7 @@ def rate_frame(events: pl.DataFrame | pl.LazyFrame, price_list: PriceList) -> pl
     Needs ``provider``, ``model`` and ``occurred_at`` (Datetime in UTC). Optional are
     ``service_tier``, ``region``, ``account``, ``commitment`` and an integer column for each unit,
     where null is absent. Texts are String, Categorical or Enum; the last two are faster.
-    CHARGE_COLUMNS are appended; amounts that are null are unpriced.
+    CHARGE_COLUMNS are appended, what few prices say as categories; null amounts are unpriced.
     Raises ValueError for a missing column and for times that are not in UTC.
     """
     frame = events.collect() if isinstance(events, pl.LazyFrame) else events

@@ -116,7 +116,8 @@ def find_moves(
     never among the moves: nothing becomes unpriced. ``old_digests`` names the price rows that
     charges were rated by, ``fixed_row_ids`` those of them that a fix replaced.
     """
-    rated = rate_frame(_with_quantities(asked), price_list)
+    charged = rate_frame(_with_quantities(asked), price_list)
+    rated = charged.with_columns(pl.col("price_digest", "basis").cast(pl.String))
     was_unpriced = pl.col("old_effective_nanos").is_null()
     old_digest = pl.col("old_price_row_id").replace_strict(
         list(old_digests), list(old_digests.values()), default=None, return_dtype=pl.String
