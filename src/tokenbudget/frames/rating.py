@@ -62,7 +62,6 @@ class _Outcome:
 
     price_ref: str | None
     price_digest: str | None
-    is_priced: bool
     basis: str
     flags: tuple[str, ...]
 
@@ -79,16 +78,25 @@ class _Tariff:
     divisors: Sequence[int]
     exact: type[pl.DataType]
 
-    def picos(self) -> pl.Expr:
-        """Give the exact sum."""
-        products = [
-            pl.col(unit).fill_null(0).cast(self.exact) * _per_cell(rates, self.exact)
+    def with_rates(self, told: pl.DataFrame, name: str) -> pl.DataFrame:
+        """Give the frame with a column of rates for each unit, told apart by the name."""
+        columns = [
+            pl.Series(f"{name}.{unit}", rates, dtype=self.exact)
             for unit, rates in self.rates.items()
+        ]
+        # Frames gather in a third of the time that expressions take.
+        return told.hstack(pl.DataFrame(columns)[told["cell"]]) if columns else told
+
+    def picos(self, name: str) -> pl.Expr:
+        """Give the exact sum of the units times the rates of that name."""
+        products = [
+            pl.col(unit).fill_null(0).cast(self.exact) * pl.col(f"{name}.{unit}")
+            for unit in self.rates
         ]
         return reduce(add, products) if products else pl.lit(0, dtype=self.exact)
 
-    def with_nanos(self, told: pl.LazyFrame, name: str, is_priced: pl.Expr) -> pl.LazyFrame:
-        """Give the frame with the sum divided, rounded half to even, where that is priced."""
+    def with_nanos(self, told: pl.LazyFrame, name: str) -> pl.LazyFrame:
+        """Give the frame with the sum divided, rounded half to even, where the basis is rated."""
         # Divisors are even. Raised by half a divisor, exact halves become multiples of it. The odd
         # ones, which leave one divisor of a pair, must end below: one less takes them there.
         divisor, pair, half = (
@@ -99,7 +107,8 @@ class _Tariff:
         raised = pl.col("raised")
         is_half = (raised % pair == divisor).cast(self.exact)
         nanos = ((raised - is_half) // divisor).cast(pl.Int64)
-        return told.with_columns(raised=self.picos() + half).with_columns(
+        is_priced = pl.col("basis") == Basis.RATED.value
+        return told.with_columns(raised=self.picos(name) + half).with_columns(
             pl.when(is_priced).then(nanos).alias(name)
         )
 
@@ -244,7 +253,6 @@ def _outcome(cell: Cell, fault: int) -> _Outcome:
     return _Outcome(
         price_ref=cell.match.price.price_ref if cell.match else None,
         price_digest=price_digest(cell.match, cell.commitment) if cell.match else None,
-        is_priced=is_priced,
         basis=(Basis.RATED if is_priced else Basis.UNPRICED).value,
         flags=cell.flags if cell.blocked else (*cell.flags, *faults),
     )
@@ -260,44 +268,45 @@ def _charges(
 
     ``largest`` is the largest quantity of each unit that was used.
     """
-    is_priced = holds([outcome.is_priced for outcome in outcomes], "outcome")
-    rated = _with_nanos(told.lazy(), largest, is_priced, cells)
+    said = {name: _said(name, outcomes) for name in ("price_ref", "price_digest", "basis")}
+    rated = _with_nanos(told.hstack(pl.DataFrame(said)[told["outcome"]]), largest, cells)
     effective = pl.col("contracted_nanos")
     if any(cell.commitment is not None for cell in cells):
         is_covered = holds([cell.commitment is not None for cell in cells], "cell")
         is_free = is_covered & effective.is_not_null()
         effective = pl.when(is_free).then(0).otherwise(effective)
-    return rated.select(
-        _said("price_ref", outcomes),
-        _said("price_digest", outcomes),
-        "list_nanos",
-        "contracted_nanos",
-        effective.alias("effective_nanos"),
-        _said("basis", outcomes),
-        _said("flags", outcomes),
-    ).collect()
+    # Lists take long to gather: that is left to the query, which all cores work on.
+    flags = gather(_said("flags", outcomes), "outcome")
+    charges = rated.with_columns(effective_nanos=effective, flags=flags)
+    return charges.select(CHARGE_COLUMNS.keys()).collect()
 
 
-def _said(name: str, outcomes: Sequence[_Outcome]) -> pl.Expr:
-    """Give the column of what the outcomes say under that name."""
+def _said(name: str, outcomes: Sequence[_Outcome]) -> pl.Series:
+    """Give what the outcomes say under that name."""
     # Few of them differ, and one by one lists take long to turn into a column.
     places: dict[object, int] = {}
     numbers = [places.setdefault(getattr(said, name), len(places)) for said in outcomes]
     values = [list(value) if isinstance(value, tuple) else value for value in places]
-    column = pl.Series(values, dtype=CHARGE_COLUMNS[name]).gather(numbers)
-    return gather(column, "outcome").alias(name)
+    return pl.Series(values, dtype=CHARGE_COLUMNS[name]).gather(numbers)
 
 
 def _with_nanos(
-    told: pl.LazyFrame, largest: Mapping[str, int], is_priced: pl.Expr, cells: Sequence[Cell]
+    told: pl.DataFrame, largest: Mapping[str, int], cells: Sequence[Cell]
 ) -> pl.LazyFrame:
     """Give the frame with list and contracted nanos (Int64), null where the usage is unpriced."""
     published = [cell.published for cell in cells]
     contracted = [cell.contracted for cell in cells]
-    rated = _tariff(largest, published).with_nanos(told, "list_nanos", is_priced)
+    tariffs = {"list_nanos": _tariff(largest, published)}
+    if contracted != published:
+        tariffs["contracted_nanos"] = _tariff(largest, contracted)
+    for name, tariff in tariffs.items():
+        told = tariff.with_rates(told, name)
+    rated = told.lazy()
+    for name, tariff in tariffs.items():
+        rated = tariff.with_nanos(rated, name)
     if contracted == published:
-        return rated.with_columns(contracted_nanos="list_nanos")
-    return _tariff(largest, contracted).with_nanos(rated, "contracted_nanos", is_priced)
+        rated = rated.with_columns(contracted_nanos="list_nanos")
+    return rated
 
 
 def _tariff(largest: Mapping[str, int], sheets: Sequence[UnitRates]) -> _Tariff:
