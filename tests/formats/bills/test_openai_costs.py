@@ -16,7 +16,8 @@ from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.errors import BadFile
 from tokenbudget.domain.periods import Period
 from tokenbudget.formats.bills import BillLine, EmptyPeriod, openai_costs
-from tokenbudget.formats.bills.openai_costs import parse_line_item
+from tokenbudget.formats.bills.openai_costs import parse_line_item, usage_type_of
+from tokenbudget.formats.bills.pages import load_pages
 
 FIRST_OF_SEPTEMBER = 1_788_220_800
 DAY_SECONDS = 86_400
@@ -117,11 +118,13 @@ def test_a_line_keeps_what_the_page_says(tmp_path: Path) -> None:
         billed=Decimal("0.50"),
         currency="USD",
         project="proj_search",
+        api_key="key_support",
         model="gpt-4.1-2025-04-14",
+        usage_type="cached_input_tokens",
         description="gpt-4.1-2025-04-14 (batch), cached input",
         quantity=Decimal("250000"),
         unit="cached input tokens",
-        tags={"api_key_id": "key_support", "project_name": "Support"},
+        tags={"x_project_name": "Support"},
     )
 
 
@@ -170,6 +173,34 @@ def test_a_line_item_is_read_for_a_model_and_a_unit_as_far_as_that_goes(
     line_item: str | None, model: str | None, unit: str | None
 ) -> None:
     assert parse_line_item(line_item) == (model, unit)
+
+
+@pytest.mark.parametrize(
+    ("line_item", "quantity_unit", "usage_type"),
+    [
+        ("gpt-4.1-2025-04-14 (batch), cached input", "tokens", "cached_input_tokens"),
+        ("gpt-5-nano, output_tokens", "tokens", "output_tokens"),
+        ("gpt-5-nano, something new", "tokens", "something new"),
+        ("web search tool calls", None, "web_searches"),
+        ("input_tokens", "tokens", "input_tokens"),
+        ("whisper-1", "duration_seconds", "audio_seconds"),
+        ("tts-1", "characters", "input_characters"),
+        ("Code interpreter", "duration_seconds", None),
+        ("Promotional credit adjustment", None, None),
+        (None, None, None),
+    ],
+)
+def test_a_line_item_and_its_quantity_tell_the_unit_as_far_as_that_goes(
+    line_item: str | None, quantity_unit: str | None, usage_type: str | None
+) -> None:
+    assert usage_type_of(line_item, quantity_unit) == usage_type
+
+
+def test_a_page_that_was_fetched_reads_like_one_from_a_file() -> None:
+    path = BILLING / "openai-costs.page1.json"
+    [page] = load_pages(path, "costs")
+
+    assert list(openai_costs.read_page(page, path)) == list(openai_costs.read(path))
 
 
 def test_an_empty_bucket_is_marked_for_every_account_of_the_page(tmp_path: Path) -> None:

@@ -12,57 +12,80 @@ from pathlib import Path
 from typing import Final
 
 from tokenbudget.domain.errors import InvalidInput
-from tokenbudget.formats.bills import focus, openai_costs
-from tokenbudget.formats.bills.lines import BillLine, EmptyPeriod, refuse_file
+from tokenbudget.formats.bills import aws_cur, azure, focus, google
+from tokenbudget.formats.bills.lines import (
+    BillEntry,
+    BillLine,
+    EmptyPeriod,
+    Replaces,
+    UsageLine,
+    refuse_file,
+)
+from tokenbudget.formats.bills.plain_files import head_of
+from tokenbudget.formats.bills.sources import SHAPES
 
 __all__ = [
     "FORMATS",
+    "SOURCES",
+    "BillEntry",
     "BillFormat",
     "BillLine",
     "EmptyPeriod",
+    "Replaces",
+    "UsageLine",
     "detect_format",
     "get_format",
     "refuse_file",
 ]
-
-HEAD_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class BillFormat:
     """A source of bills: its name, whether the head of a file looks like it, and how to read one.
 
-    ``read`` streams in the order of the file and raises BadFile at the first thing that is wrong.
+    ``recognises`` is given the beginning of the file as UTF-8 without a mark, decompressed, and of
+    a Parquet file the names of its columns between commas. ``read`` streams in the order of the
+    file and raises BadFile at the first thing that is wrong. ``replaces`` is what of earlier files
+    a file takes out of force. Several shapes of one source are formats of the same name.
+    ``meaning`` is what, beside its content, decides what a file says, such as a mapping.
     """
 
     source: str
     recognises: Callable[[bytes], bool]
-    read: Callable[[Path], Iterator[BillLine | EmptyPeriod]]
+    read: Callable[[Path], Iterator[BillEntry]]
+    replaces: Replaces = Replaces.DAY
+    meaning: str = ""
 
 
 FORMATS: Final = (
-    BillFormat(openai_costs.SOURCE, openai_costs.recognises, openai_costs.read),
+    *(BillFormat(*shape) for shape in SHAPES),
     BillFormat(focus.SOURCE, focus.recognises, focus.read),
+    BillFormat(aws_cur.SOURCE, aws_cur.recognises, aws_cur.read, Replaces.MONTH),
+    BillFormat(azure.SOURCE, azure.recognises, azure.read, Replaces.MONTH),
+    BillFormat(google.SOURCE, google.recognises, google.read, Replaces.MONTH),
 )
+SOURCES: Final = tuple(dict.fromkeys(known.source for known in FORMATS))
 
 
-def get_format(source: str) -> BillFormat:
-    """Give the format of that name; raises InvalidInput listing the names there are."""
-    for known in FORMATS:
-        if known.source == source:
-            return known
-    raise InvalidInput(f"source {source!r} is not one of {_sources()}", field="source")
+def get_format(source: str, path: Path | None = None) -> BillFormat:
+    """Give the format of that name, of several the one that recognises the file, else the first.
+
+    Raises InvalidInput listing the names there are.
+    """
+    named = [known for known in FORMATS if known.source == source]
+    if not named:
+        raise InvalidInput(f"source {source!r} is not one of {', '.join(SOURCES)}", field="source")
+    if path is None or len(named) == 1:
+        return named[0]
+    head = head_of(path)
+    return next((known for known in named if known.recognises(head)), named[0])
 
 
 def detect_format(path: Path) -> BillFormat:
     """Give the format that a file's content shows; raises BadFile when it is none of ours."""
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+    head = head_of(path)
     for known in FORMATS:
         if known.recognises(head):
             return known
-    raise refuse_file(path, f"is no bill that is known; name its source, one of {_sources()}")
-
-
-def _sources() -> str:
-    return ", ".join(known.source for known in FORMATS)
+    rule = f"is no bill that is known; name its source, one of {', '.join(SOURCES)}"
+    raise refuse_file(path, rule)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -47,7 +48,8 @@ class BillLine:
     ids of the provider. ``model`` and ``description`` are the provider's own text; ``usage_type``
     is a unit of the ledger (``cached_input_tokens``), or the provider's word for what is none.
     ``is_correction`` tells a line that amends an earlier invoice. ``tags`` are the provider's tags,
-    and under ``x_`` further facts of the line. ``row_number`` counts the lines of the file from 1.
+    and under ``x_`` further facts of the line. ``row_number`` counts the lines of the file from 1;
+    of ``folded_rows`` rows that say the same but for hour and amount it is the first one's.
     """
 
     row_number: int
@@ -69,6 +71,7 @@ class BillLine:
     invoice_ref: str | None = None
     is_correction: bool = False
     month: int | None = None
+    folded_rows: int = 1
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -112,15 +115,32 @@ class EmptyPeriod:
 BillEntry = BillLine | UsageLine | EmptyPeriod
 
 
+class Replaces(Enum):
+    """What of its source and account a file puts in the place of earlier files.
+
+    DAY: within each billing month, every UTC day it covers, and every longer period that it names
+    itself. MONTH: every billing month it covers, wholly, since the source sends whole months again
+    and again.
+    """
+
+    DAY = "day"
+    MONTH = "month"
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row of a file, to say where something is wrong; ``row`` is such as ``row 3``."""
+    """A row of a file, to say where something is wrong; ``row`` is such as ``row 3``.
+
+    ``columns`` has the file's own names of columns that go by others here.
+    """
 
     path: Path
     row: str
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def refuse(self, column: str, rule: str) -> BadFile:
         """Give the error that names file, row, column and rule."""
+        column = self.columns.get(column, column)
         detail = f"{self.path.name}: {self.row}, column {column}: {rule}"
         return BadFile(detail, file=self.path.name, row=self.row, column=column, rule=rule)
 
