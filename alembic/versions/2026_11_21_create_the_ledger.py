@@ -37,11 +37,24 @@ def upgrade() -> None:
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("file_name", sa.String(), nullable=False),
         sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=True),
+        sa.Column("part_of", sa.JSON(), nullable=True),
         sa.Column("line_count", sa.Integer(), nullable=False),
         sa.Column("imported_at", sa.BigInteger(), nullable=False),
+        sa.Column("withdrawn_at", sa.BigInteger(), nullable=True),
+        sa.Column("withdrawn_by", sa.String(), nullable=True),
+        sa.Column("withdrawal_reason", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_bill_imports")),
-        sa.UniqueConstraint("sha256", name=op.f("uq_bill_imports_sha256")),
     )
+    with op.batch_alter_table("bill_imports", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_bill_imports_sha256",
+            ["sha256"],
+            unique=True,
+            sqlite_where=sa.text("withdrawn_at IS NULL"),
+            postgresql_where=sa.text("withdrawn_at IS NULL"),
+        )
+
     op.create_table(
         "budgets",
         sa.Column("id", sa.String(), nullable=False),
@@ -676,6 +689,28 @@ def upgrade() -> None:
         batch_op.create_index("ix_bill_lines_billing_month", ["billing_month"], unique=False)
 
     op.create_table(
+        "bill_restatements",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("import_id", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("billing_month", sa.Integer(), nullable=True),
+        sa.Column("period_start", sa.BigInteger(), nullable=True),
+        sa.Column("period_end", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["import_id"],
+            ["bill_imports.id"],
+            name=op.f("fk_bill_restatements_import_id_bill_imports"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_bill_restatements")),
+    )
+    with op.batch_alter_table("bill_restatements", schema=None) as batch_op:
+        batch_op.create_index("ix_bill_restatements_import_id", ["import_id"], unique=False)
+        batch_op.create_index(
+            "ix_bill_restatements_bucket", ["source", "account", "period_start"], unique=False
+        )
+
+    op.create_table(
         "commitment_shares",
         sa.Column("commitment_id", sa.String(), nullable=False),
         sa.Column("starts_at", sa.BigInteger(), nullable=False),
@@ -936,7 +971,6 @@ def upgrade() -> None:
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("account", sa.String(), nullable=False),
         sa.Column("pulled_until", sa.BigInteger(), nullable=False),
-        sa.Column("page", sa.String(), nullable=True),
         sa.Column("pulled_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("source", "account", name=op.f("pk_bill_pulls")),
     )
@@ -1078,6 +1112,11 @@ def downgrade() -> None:
     op.drop_table("hold_pieces")
     op.drop_table("forecasts")
     op.drop_table("commitment_shares")
+    with op.batch_alter_table("bill_restatements", schema=None) as batch_op:
+        batch_op.drop_index("ix_bill_restatements_bucket")
+        batch_op.drop_index("ix_bill_restatements_import_id")
+
+    op.drop_table("bill_restatements")
     with op.batch_alter_table("bill_lines", schema=None) as batch_op:
         batch_op.drop_index("ix_bill_lines_billing_month")
         batch_op.drop_index("ix_bill_lines_bucket")
@@ -1197,5 +1236,12 @@ def downgrade() -> None:
 
     op.drop_table("budget_raises")
     op.drop_table("budgets")
+    with op.batch_alter_table("bill_imports", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_bill_imports_sha256",
+            sqlite_where=sa.text("withdrawn_at IS NULL"),
+            postgresql_where=sa.text("withdrawn_at IS NULL"),
+        )
+
     op.drop_table("bill_imports")
     op.drop_table("api_keys")

@@ -1,23 +1,16 @@
-"""``bills import`` and ``reconcile`` from the command line, on a data directory of their own."""
+"""``bills import`` from the command line, on a data directory of its own."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.rollup_builders import make_usage, roll_up
-from tokenbudget.bootstrap import open_services, prepare_database
-from tokenbudget.cli import app, bills
-from tokenbudget.domain.errors import BadFile, InvalidInput
-from tokenbudget.domain.periods import Period
-from tokenbudget.domain.reconciliation import Reconciliation
-from tokenbudget.settings import load_settings
+from tokenbudget.cli import app
+from tokenbudget.domain.errors import BadFile, Conflict, InvalidInput, NotFound
 
 BILLING = Path(__file__).parents[1] / "data" / "billing"
 PAGE_1 = str(BILLING / "openai-costs.page1.json")
@@ -79,60 +72,67 @@ def test_a_bad_file_and_a_wrong_source_are_errors_with_exit_code_2(run: Run) -> 
     assert bad.exception.exit_code == wrong.exception.exit_code == 2
 
 
-def test_reconcile_prints_the_rows_the_totals_and_other_currencies(run: Run) -> None:
-    run("bills", "import", GOLDEN)
-
-    result = run("reconcile", "--period", "2026-09", "--json")
-
-    rows = json.loads(result.stdout)
-    assert result.exit_code == 0
-    assert rows[0] == {
-        "day": "2026-09-01/2026-10-01",
-        "provider": "openai",
-        "model": None,
-        "description": "Refund of over-billed output tokens for August 2026",
-        "currency": "USD",
-        "metered_amount": None,
-        "invoiced_amount": "-0.800000000",
-        "variance_amount": "-0.800000000",
-        "verdict": "discount",
-        "unpriced_requests": 0,
-    }
-    assert (rows[-2]["day"], rows[-2]["invoiced_amount"]) == ("total", "104.250831625")
-    assert (rows[-1]["currency"], rows[-1]["invoiced_amount"]) == ("EUR", "7.360000000")
-
-
-def test_reconcile_ends_with_1_when_anything_was_over_counted(run: Run, tmp_path: Path) -> None:
+def test_what_was_imported_is_listed_with_what_was_superseded(run: Run) -> None:
     run("bills", "import", PAGE_1)
-    services = open_services(load_settings(data_dir=tmp_path))
-    prepare_database(services)
-    # Invoiced for gpt-4.1 on the first: 2.4 + 0.15 + 1.68 + 0.8 + 0.6 = 5.63.
-    usage = make_usage(
-        datetime(2026, 9, 1, 12, tzinfo=UTC),
-        measures={"effective_nanos": 6_000_000_000},
-        model="gpt-4.1",
-    )
-    roll_up(services.database, [usage])
+    run("bills", "import", str(BILLING / "openai-costs.restated-day2.json"))
 
-    result = run("reconcile", "--period", "2026-09", "--json")
+    listed = run("bills", "list", "--json")
+    table = run("bills", "list", "--limit", "1")
 
-    first = json.loads(result.stdout)[0]
-    assert result.exit_code == 1
-    assert (first["day"], first["metered_amount"]) == ("2026-09-01", "6.000000000")
-    assert (first["variance_amount"], first["verdict"]) == ("-0.370000000", "over_counted")
+    rows = {row["file_name"]: row for row in json.loads(listed.stdout)}
+    assert (rows["openai-costs.page1.json"]["lines"], table.exit_code) == (17, 0)
+    assert rows["openai-costs.page1.json"]["superseded_lines"] == 8
+    assert rows["openai-costs.restated-day2.json"]["superseded_lines"] == 0
 
 
-@pytest.mark.parametrize("text", ["2026", "2026-13", "2026-9", "2026-W36", "9999-12", "", "soon"])
-def test_a_period_that_is_no_month_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match="is not a month such as 2026-09"):
-        bills.parse_month(text)
+def test_parts_of_a_delivery_are_imported_together(run: Run, tmp_path: Path) -> None:
+    lines = (BILLING / "aws-cur2-bedrock.csv").read_text().splitlines(keepends=True)
+    parts = [tmp_path / f"part-{number}.csv" for number in (1, 2)]
+    parts[0].write_text("".join(lines[:8]))
+    parts[1].write_text("".join([lines[0], *lines[8:]]))
+    files = [str(part) for part in parts]
+
+    guessed = run("bills", "import", *files)
+    told = run("bills", "import", *files, "--delivery", "--json")
+
+    assert isinstance(guessed.exception, BadFile)
+    assert [row["lines"] for row in json.loads(told.stdout)] == [7, 7]
+    assert [row["superseded_lines"] for row in json.loads(told.stdout)] == [0, 0]
 
 
-def test_an_empty_month_is_a_line_of_totals() -> None:
-    month = Period(datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC))
-    zero = Decimal(0)
+def test_an_import_is_withdrawn_and_the_file_comes_again_under_its_account(run: Run) -> None:
+    run("bills", "import", PAGE_1, "--account", "wrong")
+    [listed] = json.loads(run("bills", "list", "--json").stdout)
+    refused = run("bills", "import", PAGE_1, "--account", "right")
+    withdrawal = ("bills", "withdraw", listed["id"], "--reason", "wrong account", "--json")
 
-    [totals] = bills.reconciliation_rows(Reconciliation(month, "USD", (), zero, zero, zero, {}))
+    first, again = run(*withdrawal), run(*withdrawal)
+    right = run("bills", "import", PAGE_1, "--account", "right", "--json")
 
-    assert totals["day"] == "total"
-    assert totals["invoiced_amount"] == "0.000000000"
+    assert isinstance(refused.exception, Conflict)
+    assert f"bills withdraw {listed['id']}" in str(refused.exception)
+    assert json.loads(first.stdout) == [
+        {"id": listed["id"], "outcome": "withdrawn", "withdrawn_lines": 17, "restored_lines": 0}
+    ]
+    assert json.loads(again.stdout)[0]["outcome"] == "already withdrawn"
+    assert json.loads(right.stdout)[0]["outcome"] == "imported"
+    rows = {row["id"]: row for row in json.loads(run("bills", "list", "--json").stdout)}
+    assert (rows[listed["id"]]["withdrawal_reason"], len(rows)) == ("wrong account", 2)
+
+
+def test_withdrawing_what_is_not_there_is_an_error(run: Run) -> None:
+    result = run("bills", "withdraw", "nothing", "--reason", "a")
+
+    assert isinstance(result.exception, NotFound)
+
+
+def test_days_under_two_names_of_an_account_are_warned_of(run: Run, tmp_path: Path) -> None:
+    run("bills", "import", PAGE_1, "--account", "org-1")
+    again = tmp_path / "again.json"
+    again.write_bytes(Path(PAGE_1).read_bytes() + b"\n")
+
+    result = run("bills", "import", str(again))
+
+    assert result.exit_code == 0
+    assert "\nwarning: openai-costs: 2026-09-01 to " in result.stderr
+    assert "without an account and under 'org-1'" in result.stderr

@@ -1,29 +1,30 @@
-"""Commands about bills: ``bills import`` and ``reconcile``. They print; the services decide."""
+"""Commands about bills: ``import``, ``list``, ``withdraw``. They print; the services decide."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from decimal import Decimal
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tokenbudget.cli.call_evidence import call_row, find_calls
 from tokenbudget.cli.console import print_rows, progress
 from tokenbudget.cli.start import started
 from tokenbudget.domain.errors import InvalidInput
-from tokenbudget.domain.periods import Period, Window, parse_instant, window_at
-from tokenbudget.domain.reconciliation import (
-    Reconciliation,
-    ReconciliationRow,
-    format_amount,
-)
-from tokenbudget.formats.bills import FORMATS
-from tokenbudget.services.bills import BillImport, import_bills
-from tokenbudget.services.reconciliation import canonical_names
-from tokenbudget.services.reconciliation import reconcile as reconcile_period
+from tokenbudget.domain.reconciliation import format_amount
+from tokenbudget.formats import bills as formats
+from tokenbudget.formats.bill_mapping import load_bill_mapping
+from tokenbudget.formats.bill_views import describe_import
+from tokenbudget.formats.bills.mapped import mapped_format
+from tokenbudget.formats.calls import CALL_SOURCES
+from tokenbudget.services.bill_records import list_imports
+from tokenbudget.services.bill_withdrawals import withdraw_import
+from tokenbudget.services.bills import BillImport, Delivery, import_bills, import_delivery
+from tokenbudget.services.evidence import CallImport
 
-SOURCES = ", ".join(known.source for known in FORMATS)
+SOURCES = ", ".join((*formats.SOURCES, *CALL_SOURCES))
 
 app = typer.Typer(help="Providers' bills.", no_args_is_help=True)
 
@@ -47,66 +48,101 @@ def import_files(
     account: Annotated[
         str, typer.Option(help="The account that bills without one belong to.")
     ] = "",
+    mapping: Annotated[
+        Path | None, typer.Option(help="TOML that says which columns of any table are the bill.")
+    ] = None,
+    delivery: Annotated[
+        bool,
+        typer.Option("--delivery", help="The files are parts of one delivery, none a restatement."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import providers' bills; importing a file again changes nothing."""
+    """Import providers' bills and usage; importing a file again changes nothing.
+
+    Files of single calls become usage, which joins what else was told of the same calls.
+    """
     services = started()
+    chosen = _format_of(source, mapping)
+    calls = find_calls(services, () if mapping else files, source)
     with progress("Bill lines", None) as advance:
-        imports = import_bills(
-            services.database,
-            files,
-            now=services.clock(),
-            source=source,
-            account=account,
-            advance=advance,
-        )
-    print_rows("Bills", [_import_row(each, as_json) for each in imports], as_json=as_json)
+        paths = [file for file in files if file not in calls.files]
+        now = services.clock()
+        if delivery:
+            told_parts = Delivery(paths, source=chosen, account=account)
+            imports = import_delivery(services.database, told_parts, now=now, advance=advance)
+        else:
+            imports = import_bills(
+                services.database,
+                paths,
+                now=now,
+                source=chosen,
+                account=account,
+                advance=advance,
+            )
+    _print_imports(imports, calls.record(), as_json=as_json)
 
 
-def reconcile(
-    period: Annotated[str, typer.Option(help="The month, such as 2026-09 (UTC).")],
+@app.command("list")
+def list_bills(
+    limit: Annotated[int, typer.Option(help="The most imports to show, the newest.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Compare what was metered with what was invoiced; exit 1 when anything was over-counted."""
-    month = parse_month(period)
+    """Show what was imported, newest first, and how much of it later imports superseded."""
     services = started()
-    result = reconcile_period(
-        services.database,
-        period=month,
-        currency=services.settings.currency,
-        canonical_model=canonical_names(services.price_list, at=month.start),
-    )
-    print_rows(f"Reconciliation of {period}", reconciliation_rows(result), as_json=as_json)
-    if result.is_over_counted:
-        raise typer.Exit(1)
-
-
-def parse_month(text: str) -> Period:
-    """Give the calendar month in UTC, as providers bill; raises InvalidInput for anything else."""
-    try:
-        first = parse_instant(f"{text}-01T00:00:00Z", field="period")
-        return window_at(Window.MONTH, first, "UTC")
-    except (InvalidInput, ValueError):
-        raise InvalidInput(
-            f"period {text!r} is not a month such as 2026-09", field="period"
-        ) from None
-
-
-def reconciliation_rows(result: Reconciliation) -> list[dict[str, object]]:
-    """Give the table: the rows, a line of totals, and what was invoiced in other currencies."""
-    rows = [_reconciliation_row(row, result.currency) for row in result.rows]
-    totals = _table_row(
-        day="total",
-        currency=result.currency,
-        metered_amount=format_amount(result.metered),
-        invoiced_amount=format_amount(result.invoiced),
-        variance_amount=format_amount(result.variance),
-    )
-    others = [
-        _table_row(day="not compared", currency=currency, invoiced_amount=format_amount(amount))
-        for currency, amount in result.other_currencies.items()
+    page = list_imports(services.database, cursor=None, limit=limit)
+    rows = [
+        describe_import(each.row, superseded_lines=each.superseded_lines) for each in page.records
     ]
-    return [*rows, totals, *others]
+    shown = ("imported_at", "source", "file_name", "lines", "superseded_lines", "withdrawn_at")
+    table = rows if as_json else [{name: row[name] for name in (*shown, "id")} for row in rows]
+    print_rows("Bills", table, as_json=as_json)
+
+
+@app.command("withdraw")
+def withdraw(
+    bill_id: Annotated[str, typer.Argument(metavar="ID", help="The import, as in bills list.")],
+    reason: Annotated[str, typer.Option(help="Why; kept with the import.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take an import back: what it replaced counts again; nothing is deleted.
+
+    The same file may then be imported again, under another account too.
+    """
+    services = started()
+    withdrawn = withdraw_import(services.database, bill_id, reason=reason, now=services.clock())
+    row = {
+        "id": withdrawn.import_id,
+        "outcome": "withdrawn" if withdrawn.is_new else "already withdrawn",
+        "withdrawn_lines": withdrawn.withdrawn_lines,
+        "restored_lines": withdrawn.restored_lines,
+    }
+    print_rows("Withdrawn", [row], as_json=as_json)
+
+
+def _format_of(source: str | None, mapping: Path | None) -> str | formats.BillFormat | None:
+    if mapping is None:
+        return source
+    if source is not None:
+        raise InvalidInput("source and mapping exclude each other: the mapping names the source")
+    return mapped_format(load_bill_mapping(mapping))
+
+
+def _print_imports(
+    imports: Sequence[BillImport], told: Sequence[CallImport], *, as_json: bool
+) -> None:
+    rows = [_import_row(each, as_json) for each in imports]
+    calls = [call_row(each) for each in told]
+    if as_json:
+        print_rows("Bills", [*rows, *calls], as_json=True)
+    else:
+        if rows or not calls:
+            print_rows("Bills", rows, as_json=False)
+        if calls:
+            print_rows("Calls", calls, as_json=False)
+    for note in (note for each in told for note in each.notes):
+        print(note, file=sys.stderr)
+    for warning in dict.fromkeys(warning for each in imports for warning in each.warnings):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _import_row(imported: BillImport, as_json: bool) -> dict[str, object]:
@@ -123,44 +159,3 @@ def _import_row(imported: BillImport, as_json: bool) -> dict[str, object]:
 
 def _joined(totals: Mapping[str, str]) -> str:
     return ", ".join(f"{total} {currency}" for currency, total in totals.items())
-
-
-def _reconciliation_row(row: ReconciliationRow, currency: str) -> dict[str, object]:
-    return _table_row(
-        day=_day_text(row.period),
-        provider=row.provider,
-        model=row.model,
-        description=row.description,
-        currency=currency,
-        metered_amount=_amount_text(row.metered),
-        invoiced_amount=_amount_text(row.invoiced),
-        variance_amount=format_amount(row.variance),
-        verdict=row.verdict.value,
-        unpriced_requests=row.unpriced_requests,
-    )
-
-
-def _table_row(**cells: object) -> dict[str, object]:
-    columns = (
-        "day",
-        "provider",
-        "model",
-        "description",
-        "currency",
-        "metered_amount",
-        "invoiced_amount",
-        "variance_amount",
-        "verdict",
-        "unpriced_requests",
-    )
-    return {column: cells.get(column) for column in columns}
-
-
-def _amount_text(amount: Decimal | None) -> str | None:
-    return None if amount is None else format_amount(amount)
-
-
-def _day_text(period: Period) -> str:
-    start = period.start.date().isoformat()
-    is_day = period == window_at(Window.DAY, period.start, "UTC")
-    return start if is_day else f"{start}/{period.end.date().isoformat()}"

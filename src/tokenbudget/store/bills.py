@@ -1,24 +1,41 @@
-"""Bill imports and bill lines, and the metered sums they are compared with.
+"""Bill imports, bill lines and what providers say was used.
 
-It owns their queries; it refuses to decide which file counts. A line is never edited or deleted,
-only marked with the import that superseded it. Metered cost is read from the daily rollups, never
-from usage.
+It owns their writing; it refuses to decide which file counts, to compare (``reconciliation``) and
+to take an import back (``bill_withdrawals``). A line is never edited or deleted, only marked with
+the import that superseded it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 import sqlalchemy as sa
-from sqlmodel import Session, select
+from sqlmodel import Session, SQLModel, col, select
 
-from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.periods import Period, Window, window_at
-from tokenbudget.domain.reconciliation import InvoicedCost, MeteredCost
-from tokenbudget.domain.rollups import DAY_SECONDS, ONE_DAY
-from tokenbudget.store.db import ROWS_PER_STATEMENT, insert_rows, is_sqlite, table_of
-from tokenbudget.store.tables import BillImportRow, BillLineRow, DimensionSetRow, RollupRow
+from tokenbudget.store.columns import Columns, append_columns
+from tokenbudget.store.db import insert_rows, is_sqlite, table_of
+from tokenbudget.store.tables import (
+    BillImportRow,
+    BillLineRow,
+    BillRestatementRow,
+    ProviderUsageRow,
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Restated:
+    """What an import puts in the place of earlier ones of its source.
+
+    ``period`` is a UTC day, with all that lies in it, or exactly a longer period. Without it, it is
+    all of the billing month. Without ``billing_month`` it is the period in every month.
+    """
+
+    account: str
+    billing_month: int | None
+    period: Period | None
 
 
 def lock_imports(session: Session) -> None:
@@ -29,8 +46,22 @@ def lock_imports(session: Session) -> None:
 
 
 def find_import(session: Session, *, sha256: str) -> BillImportRow | None:
-    """Give the import of a file with this digest, None when there was none."""
-    return session.exec(select(BillImportRow).where(BillImportRow.sha256 == sha256)).first()
+    """Give the import of a file with this digest that was not withdrawn, None without one."""
+    statement = select(BillImportRow).where(
+        BillImportRow.sha256 == sha256, col(BillImportRow.withdrawn_at).is_(None)
+    )
+    return session.exec(statement).first()
+
+
+def count_withdrawn(session: Session, *, sha256: str) -> int:
+    """Give how often a file with this digest was imported and withdrawn."""
+    bill = table_of(BillImportRow)
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(bill)
+        .where(bill.c.sha256 == sha256, bill.c.withdrawn_at.is_not(None))
+    )
+    return session.connection().execute(statement).scalar_one()
 
 
 def append_import(session: Session, row: Mapping[str, object]) -> None:
@@ -38,95 +69,92 @@ def append_import(session: Session, row: Mapping[str, object]) -> None:
     insert_rows(session, BillImportRow, [row])
 
 
-def set_line_count(session: Session, *, import_id: str, line_count: int) -> None:
-    """Complete an import with the number of its lines, known when the file has been read."""
-    table = table_of(BillImportRow)
-    session.connection().execute(
-        sa.update(table).where(table.c.id == import_id).values(line_count=line_count)
-    )
+def append_restatements(
+    session: Session, restated: Sequence[Restated], *, source: str, import_id: str
+) -> None:
+    """Keep what an import restates; imports are told apart by the order in which this is done."""
+    rows = [
+        {
+            "import_id": import_id,
+            "source": source,
+            "account": each.account,
+            "billing_month": each.billing_month,
+            "period_start": None if each.period is None else each.period.start,
+            "period_end": None if each.period is None else each.period.end,
+        }
+        for each in restated
+    ]
+    insert_rows(session, BillRestatementRow, rows)
 
 
-def append_lines(session: Session, rows: Sequence[Mapping[str, object]]) -> None:
-    """Store bill lines in the order given."""
-    insert_rows(session, BillLineRow, rows)
+def append_lines(session: Session, columns: Columns) -> None:
+    """Store bill lines, by the column, in the order given."""
+    append_columns(session, table_of(BillLineRow), columns)
 
 
-def supersede_lines(
-    session: Session, *, source: str, account: str, period: Period, import_id: str
+def append_usage(session: Session, columns: Columns) -> None:
+    """Store what providers say was used, by the column, in the order given."""
+    append_columns(session, table_of(ProviderUsageRow), columns)
+
+
+def tables_with(session: Session, *, source: str) -> list[type[SQLModel]]:
+    """Give the tables that hold anything of a source: bill lines, provider usage, or both."""
+    held: list[type[SQLModel]] = []
+    for model in (BillLineRow, ProviderUsageRow):
+        table = table_of(model)
+        statement = sa.select(sa.literal(1)).where(table.c.source == source).limit(1)
+        if session.connection().scalar(statement):
+            held.append(model)
+    return held
+
+
+def supersede(
+    session: Session,
+    model: type[SQLModel],
+    restated: Restated,
+    *,
+    source: str,
+    import_id: str,
+    spared: Collection[str],
 ) -> int:
-    """Mark the lines in force that an import restates and give how many there were.
+    """Mark the rows in force that an import restates and give how many there were.
 
-    Those are other imports' lines of that source and account: all that lie in ``period`` when it is
-    a UTC day, else those of just that period.
+    Those are rows of that source and account from imports that are not ``spared``.
     """
-    line = table_of(BillLineRow)
-    is_day = period == window_at(Window.DAY, period.start, "UTC")
-    in_period = (
-        (line.c.period_start >= period.start) & (line.c.period_end <= period.end)
-        if is_day
-        else (line.c.period_start == period.start) & (line.c.period_end == period.end)
-    )
+    table = table_of(model)
     statement = (
-        sa.update(line)
+        sa.update(table)
         .where(
-            line.c.source == source,
-            line.c.account == account,
-            line.c.superseded_by.is_(None),
-            line.c.import_id != import_id,
-            line.c.period_start < period.end,
-            in_period,
+            table.c.source == source,
+            table.c.account == restated.account,
+            table.c.superseded_by.is_(None),
+            table.c.import_id.not_in(sorted(spared)),
+            *within(table, restated),
         )
         .values(superseded_by=import_id)
     )
     return session.connection().execute(statement).rowcount
 
 
-def iterate_lines_in_force(session: Session, *, period: Period) -> Iterator[InvoicedCost]:
-    """Give the lines in force whose billed time begins in the period, in any currency."""
-    line = table_of(BillLineRow)
-    columns = (
-        line.c.provider,
-        line.c.period_start,
-        line.c.period_end,
-        line.c.category,
-        line.c.billed_amount,
-        line.c.currency,
-        line.c.model,
-        line.c.description,
-    )
-    statement = sa.select(*columns).where(
-        line.c.superseded_by.is_(None),
-        line.c.period_start >= period.start,
-        line.c.period_start < period.end,
-    )
-    streamed = statement.execution_options(yield_per=ROWS_PER_STATEMENT)
-    for provider, start, end, category, amount, *rest in session.connection().execute(streamed):
-        yield InvoicedCost(
-            provider, Period(start, end), ChargeCategory(category), Decimal(amount), *rest
-        )
+def within(table: sa.Table, restated: Restated) -> list[sa.ColumnElement[bool]]:
+    """Give the conditions that tell the rows of an account that are restated."""
+    conditions: list[sa.ColumnElement[bool]] = []
+    # What was used has no invoice.
+    if restated.billing_month is not None and table.name == BillLineRow.__tablename__:
+        conditions.append(table.c.billing_month == restated.billing_month)
+    period = restated.period
+    if period is None:
+        return conditions
+    if _is_day(period.start, period.end):
+        # The first two let the index find the day.
+        return [
+            *conditions,
+            table.c.period_start >= period.start,
+            table.c.period_start < period.end,
+            table.c.period_end <= period.end,
+        ]
+    return [*conditions, table.c.period_start == period.start, table.c.period_end == period.end]
 
 
-def iterate_daily_metered(session: Session, *, period: Period) -> Iterator[MeteredCost]:
-    """Give what was metered by provider, model and UTC day, for days beginning in the period."""
-    rollup, dimensions = table_of(RollupRow), table_of(DimensionSetRow)
-    # PostgreSQL sums BIGINT to NUMERIC; the cast keeps integers and refuses what does not fit.
-    nanos, unpriced = (
-        sa.cast(sa.func.sum(column), sa.BigInteger)
-        for column in (rollup.c.effective_nanos, rollup.c.unpriced_requests)
-    )
-    keys = (dimensions.c.provider, dimensions.c.model, rollup.c.starts_at)
-    statement = (
-        sa.select(*keys, nanos, unpriced)
-        .select_from(rollup.join(dimensions, rollup.c.dimension_set_id == dimensions.c.id))
-        .where(
-            rollup.c.grain_seconds == DAY_SECONDS,
-            rollup.c.starts_at >= period.start,
-            rollup.c.starts_at < period.end,
-        )
-        .group_by(*keys)
-        # Usage that was revised away leaves rollups of nothing behind.
-        .having(sa.or_(sa.func.sum(rollup.c.requests) != 0, nanos != 0))
-        .execution_options(yield_per=ROWS_PER_STATEMENT)
-    )
-    for provider, model, starts_at, *sums in session.connection().execute(statement):
-        yield MeteredCost(provider, model, Period(starts_at, starts_at + ONE_DAY), *sums)
+def _is_day(start: datetime, end: datetime) -> bool:
+    return window_at(Window.DAY, start, "UTC") == Period(start, end)

@@ -20,6 +20,7 @@ from tokenbudget.store.bill_tables import AllocationRulesRow as AllocationRulesR
 from tokenbudget.store.bill_tables import BillImportRow as BillImportRow
 from tokenbudget.store.bill_tables import BillLineRow as BillLineRow
 from tokenbudget.store.bill_tables import BillPullRow as BillPullRow
+from tokenbudget.store.bill_tables import BillRestatementRow as BillRestatementRow
 from tokenbudget.store.bill_tables import ProviderUsageRow as ProviderUsageRow
 from tokenbudget.store.coding import BasisCode, Reference, ReferenceBucket
 from tokenbudget.store.db import BigId, EventKey, Nanos, UtcDateTime, table_of
