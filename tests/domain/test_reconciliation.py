@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenbudget.domain.bills import ChargeCategory
+from tokenbudget.domain.bills import BilledCost, ChargeCategory
 from tokenbudget.domain.periods import Period
 from tokenbudget.domain.reconciliation import (
-    InvoicedCost,
+    MatchLevel,
     MeteredCost,
     Reconciliation,
     Verdict,
@@ -44,21 +44,22 @@ def make_metered(**overrides: Any) -> MeteredCost:
     return MeteredCost(**{**facts, **overrides})
 
 
-def make_invoiced(**overrides: Any) -> InvoicedCost:
+def make_invoiced(**overrides: Any) -> BilledCost:
     facts = {
         "provider": "openai",
         "period": day(1),
         "category": ChargeCategory.USAGE,
         "amount": Decimal("1"),
         "currency": "USD",
+        "billing_month": 202609,
         "model": "gpt-4.1",
         "description": "gpt-4.1, input",
     }
-    return InvoicedCost(**{**facts, **overrides})
+    return BilledCost(**{**facts, **overrides})
 
 
 def compare(
-    metered: list[MeteredCost], invoiced: list[InvoicedCost], **options: Any
+    metered: list[MeteredCost], invoiced: list[BilledCost], **options: Any
 ) -> Reconciliation:
     return reconcile(metered, invoiced, period=SEPTEMBER, currency="USD", **options)
 
@@ -119,13 +120,13 @@ def test_lines_and_usage_of_one_model_and_day_meet_in_one_row() -> None:
 
 
 def test_what_is_on_one_side_only_is_absent_on_the_other_and_not_zero() -> None:
-    result = compare([make_metered(model="o3")], [make_invoiced()])
+    result = compare([make_metered(model="o3")], [make_invoiced(amount=Decimal("3"))])
 
     assert [(row.model, row.metered, row.invoiced) for row in result.rows] == [
-        ("gpt-4.1", None, Decimal("1")),
+        ("gpt-4.1", None, Decimal("3")),
         ("o3", Decimal("1"), None),
     ]
-    assert [row.variance for row in result.rows] == [Decimal("1"), Decimal("-1")]
+    assert [row.variance for row in result.rows] == [Decimal("3"), Decimal("-1")]
 
 
 def test_canonical_names_join_spellings_of_one_model() -> None:
@@ -159,6 +160,12 @@ def test_lines_without_a_model_and_charges_that_are_no_usage_are_rows_of_their_o
         (None, "VAT 20%", Verdict.UNTRACKED),
         (None, "credit", Verdict.DISCOUNT),
         (None, "usage", Verdict.UNTRACKED),
+    ]
+    assert [row.category for row in result.rows] == [
+        ChargeCategory.USAGE,
+        ChargeCategory.TAX,
+        ChargeCategory.CREDIT,
+        ChargeCategory.USAGE,
     ]
 
 
@@ -232,12 +239,15 @@ def test_hourly_lines_of_a_day_meet_the_usage_of_that_day() -> None:
     assert [(row.period, row.verdict) for row in result.rows] == [(day(1), Verdict.MATCHED)]
 
 
-def test_a_month_long_charge_never_meets_the_usage_of_a_day() -> None:
-    result = compare([make_metered()], [make_invoiced(period=SEPTEMBER)])
+def test_a_month_long_charge_of_a_model_meets_the_days_that_no_other_line_invoices() -> None:
+    metered = [make_metered(), make_metered(period=day(2), effective_nanos=500_000_000)]
+    invoiced = [make_invoiced(), make_invoiced(period=SEPTEMBER, amount=Decimal("0.5"))]
 
-    assert [(row.period, row.verdict) for row in result.rows] == [
-        (day(1), Verdict.MISSING_BILL),
-        (SEPTEMBER, Verdict.UNTRACKED),
+    result = compare(metered, invoiced)
+
+    assert [(row.period, row.level, row.verdict) for row in result.rows] == [
+        (day(1), MatchLevel.MODEL_DAY, Verdict.MATCHED),
+        (SEPTEMBER, MatchLevel.MODEL_MONTH, Verdict.MATCHED),
     ]
 
 
@@ -293,5 +303,6 @@ def test_the_invoice_is_the_sum_of_the_rows_in_any_order(
 
     forwards, backwards = compare([], invoiced), compare([], invoiced[::-1])
 
-    assert forwards == backwards
+    assert forwards.rows == backwards.rows
+    assert forwards.line_rows == backwards.line_rows[::-1]
     assert Fraction(forwards.invoiced) == sum(Fraction(amount) for _, _, amount in lines)

@@ -27,6 +27,7 @@ COMMITMENT_PREFIX: Final = "commitment:"
 COMMITMENT_TAG: Final = "commitment"
 KIND_TAG: Final = "kind"
 UNUSED: Final = "unused"
+SPILLED: Final = "spilled"
 MINUTES_PER_QUARTER_HOUR: Final = 15
 MICROS: Final = {"hour": 3_600_000_000, "day": 86_400_000_000}
 

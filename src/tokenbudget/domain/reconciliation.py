@@ -1,54 +1,42 @@
-"""Comparing what was metered with what was invoiced: it owns matching, variance and verdicts.
+"""Comparing what was metered with what was invoiced: it owns what is compared, rows and totals.
 
-It refuses files, SQL and conversion: other currencies are only listed. Amounts are exact decimals,
-since bills carry more decimals than the ledger's nanos; no sum is ever rounded.
+It refuses files, SQL and conversion: other currencies are only listed. How finely two sides meet is
+``matching.py``'s, what a variance means ``variances.py``'s.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
-from enum import StrEnum
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 
-from tokenbudget.domain.bills import ChargeCategory
-from tokenbudget.domain.money import DECIMAL_PRECISION, NANO_DIGITS
+from tokenbudget.domain.bills import BilledCost, ChargeCategory
+from tokenbudget.domain.matching import Group, Subject, merge_groups
+from tokenbudget.domain.matching import MatchLevel as MatchLevel
 from tokenbudget.domain.periods import Period, Window, window_at
 from tokenbudget.domain.statements import NOBODY, Bearer
-
-TOLERANCE_BASIS_POINTS: Final = 200
-BASIS_POINTS: Final = 10_000
-
-ZERO: Final = Decimal(0)
-# An amount that does not fit raises instead of losing a digit; nobody else's decimals are touched.
-_EXACT: Final = Context(prec=DECIMAL_PRECISION, traps=[Inexact, InvalidOperation, Overflow])
+from tokenbudget.domain.variances import TOLERANCE_BASIS_POINTS as TOLERANCE_BASIS_POINTS
+from tokenbudget.domain.variances import ZERO as ZERO
+from tokenbudget.domain.variances import Verdict as Verdict
+from tokenbudget.domain.variances import add_exactly as add_exactly
+from tokenbudget.domain.variances import format_amount as format_amount
+from tokenbudget.domain.variances import judge as judge
+from tokenbudget.domain.variances import subtract_exactly
 
 CanonicalModel = Callable[[str, str], str]
 """Gives the one name that (provider, model) goes by, the model itself when it knows no other."""
 
-
-class Verdict(StrEnum):
-    """What a variance means.
-
-    MATCHED: within tolerance. DISCOUNT: money taken off that no usage stands for (a credit).
-    UNTRACKED: invoiced and not metered, wholly or in part. OVER_COUNTED: metered above what was
-    invoiced. MISSING_BILL: metered, and no line invoices it.
-    """
-
-    MATCHED = "matched"
-    DISCOUNT = "discount"
-    UNTRACKED = "untracked"
-    OVER_COUNTED = "over_counted"
-    MISSING_BILL = "missing_bill"
+CommitmentOf = Callable[[BilledCost], str | None]
+"""Gives the id of the commitment that a line pays, None for a line that pays none."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeteredCost:
-    """What the ledger holds for one model, bearer and period, without unpriced usage.
+    """What the ledger holds for one model, bearer and UTC day, without unpriced usage.
 
     ``account`` is the provider's project, account or key that the usage named, None for none.
+    ``commitment`` is the id of the one that covers it, whose fixed cost is then what it costs.
     """
 
     provider: str
@@ -60,23 +48,9 @@ class MeteredCost:
     bearer: Bearer = NOBODY
     requests: int = 0
     tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class InvoicedCost:
-    """One bill line, as far as it is compared; the amount may be negative.
-
-    ``period`` is what it is billed for, be it an hour or a month. ``model`` counts for usage only:
-    tax, credits and purchases stand for no usage, whatever they name.
-    """
-
-    provider: str
-    period: Period
-    category: ChargeCategory
-    amount: Decimal
-    currency: str
-    model: str | None = None
-    description: str | None = None
+    list_nanos: int = 0
+    contracted_nanos: int = 0
+    commitment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +58,30 @@ class ReconciliationRow:
     """One line of the comparison; ``variance`` is invoiced less metered.
 
     ``metered`` or ``invoiced`` is None where there is nothing on that side, which is not zero.
-    ``description`` is only there when ``model`` is None.
+    ``description`` is only there when ``model`` is None, ``account`` only at that level.
+    ``category`` is usage for what is compared; rows of the others are lines that no usage stands
+    for. ``commitment`` is the id of the one whose cost it compares with what pays it.
     """
 
     provider: str
     period: Period
     model: str | None
     description: str | None
+    account: str | None
+    level: MatchLevel
     metered: Decimal | None
     invoiced: Decimal | None
     variance: Decimal
     verdict: Verdict
     unpriced_requests: int
+    category: ChargeCategory = ChargeCategory.USAGE
+    commitment: str | None = None
+
+    @property
+    def is_untracked(self) -> bool:
+        """Tell whether more was invoiced than anybody reported; unpriced usage was reported."""
+        is_usage = self.category is ChargeCategory.USAGE
+        return is_usage and self.verdict is Verdict.UNTRACKED and not self.unpriced_requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +89,9 @@ class Reconciliation:
     """The whole comparison of one period in the ledger's currency, with rows in order of time.
 
     ``invoiced`` is the exact sum of every line in that currency; ``other_currencies`` holds what
-    was invoiced in others, which is never added.
+    was invoiced in others, which is never added. ``metered_rows`` has, for each metered cost in the
+    order given, the index of its row; ``line_rows`` likewise for each line, None for one that no
+    usage stands for or of another currency.
     """
 
     period: Period
@@ -113,6 +101,8 @@ class Reconciliation:
     invoiced: Decimal
     variance: Decimal
     other_currencies: Mapping[str, Decimal]
+    metered_rows: Sequence[int] = ()
+    line_rows: Sequence[int | None] = ()
 
     @property
     def is_over_counted(self) -> bool:
@@ -121,68 +111,72 @@ class Reconciliation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Subject:
-    provider: str
+class Comparison:
+    """How a month is compared.
+
+    ``tolerance_basis_points`` is the share of an invoice that a variance may be. Days that are not
+    over at ``as_of`` are not judged, and neither are longer times; None judges everything.
+    ``commitment_of`` tells the lines that pay a commitment, whatever their category.
+    """
+
     period: Period
-    model: str | None
-    description: str | None
+    currency: str
+    canonical_model: CanonicalModel = lambda _provider, model: model
+    tolerance_basis_points: int = TOLERANCE_BASIS_POINTS
+    as_of: datetime | None = None
+    commitment_of: CommitmentOf = lambda _line: None
 
-    def order(self) -> tuple[Period, str, bool, str, str]:
-        """Give the sort key: time, provider, models before the rest, name."""
-        return (
-            self.period,
-            self.provider,
-            self.model is None,
-            self.model or "",
-            self.description or "",
-        )
-
-
-@dataclass(slots=True)
-class _Sides:
-    metered_nanos: int | None = None
-    invoiced: Decimal | None = None
-    unpriced_requests: int = 0
-
-    def add_metered(self, cost: MeteredCost) -> None:
-        self.metered_nanos = (self.metered_nanos or 0) + cost.effective_nanos
-        self.unpriced_requests += cost.unpriced_requests
-
-    def add_invoiced(self, amount: Decimal) -> None:
-        self.invoiced = add_exactly(self.invoiced or ZERO, amount)
+    def is_open(self, period: Period) -> bool:
+        """Tell whether the time is not over yet."""
+        return self.as_of is not None and period.end > self.as_of
 
 
 def reconcile(
-    metered: Iterable[MeteredCost],
-    invoiced: Iterable[InvoicedCost],
+    metered: Sequence[MeteredCost],
+    lines: Sequence[BilledCost],
     *,
     period: Period,
     currency: str,
     canonical_model: CanonicalModel = lambda _provider, model: model,
     tolerance_basis_points: int = TOLERANCE_BASIS_POINTS,
 ) -> Reconciliation:
-    """Give one row for each provider, time and model, and for each description without a model.
+    """Give the rows of a month that is over, each as fine as its two sides met."""
+    return compare(
+        metered, lines, Comparison(period, currency, canonical_model, tolerance_basis_points)
+    )
+
+
+def compare(
+    metered: Sequence[MeteredCost], lines: Sequence[BilledCost], comparison: Comparison
+) -> Reconciliation:
+    """Give the rows of a month, each as fine as its two sides met.
 
     Names are made canonical on both sides, so a bill's ``gpt-4.1-2025-04-14`` meets usage recorded
-    as ``gpt-4.1``; equal names meet whatever the function knows. Both inputs are read once and may
-    be long: what is kept grows with the rows given back.
+    as ``gpt-4.1``; equal names meet whatever the function knows. Rows add up to the lines exactly,
+    and the order of the inputs changes nothing but the order of the indices.
     """
-    subjects: dict[_Subject, _Sides] = defaultdict(_Sides)
-    other_currencies: dict[str, Decimal] = defaultdict(Decimal)
-    for cost in metered:
-        model = canonical_model(cost.provider, cost.model)
-        subjects[_Subject(cost.provider, cost.period, model, None)].add_metered(cost)
-    for line in invoiced:
-        if line.currency == currency:
-            subjects[_subject_of(line, canonical_model)].add_invoiced(line.amount)
-        else:
-            other = other_currencies[line.currency]
-            other_currencies[line.currency] = add_exactly(other, line.amount)
-    rows = tuple(
-        _row(subject, subjects[subject], tolerance_basis_points)
-        for subject in sorted(subjects, key=_Subject.order)
+    groups = _Groups(comparison)
+    metered_groups = groups.add_metered(metered)
+    line_groups = [groups.add_line(line) for line in lines]
+    kept = merge_groups(
+        groups.by_subject.values(),
+        month=comparison.period,
+        tolerance_basis_points=comparison.tolerance_basis_points,
     )
-    return _with_totals(rows, period, currency, dict(sorted(other_currencies.items())))
+    kept.sort(key=lambda group: group.order)
+    places = {group: place for place, group in enumerate(kept)}
+    row_of = {group: places[group.root] for group in groups.by_subject.values()}
+    rows = tuple(_row(group, comparison.tolerance_basis_points) for group in kept)
+    return _with_totals(
+        comparison,
+        rows,
+        add_by_currency(line for line in lines if line.currency != comparison.currency),
+        metered_rows=[row_of[group] for group in metered_groups],
+        line_rows=[
+            row_of[group] if group is not None and group.subject.is_compared else None
+            for group in line_groups
+        ],
+    )
 
 
 def billed_period(period: Period) -> Period:
@@ -194,79 +188,173 @@ def billed_period(period: Period) -> Period:
     return day if period.end <= day.end else period
 
 
-def add_exactly(first: Decimal, second: Decimal) -> Decimal:
-    """Give the sum with every digit; raises decimal.Inexact rather than round it."""
-    return _EXACT.add(first, second)
+def add_by_currency(lines: Iterable[BilledCost]) -> dict[str, Decimal]:
+    """Give the exact sum of the lines in each currency, in order of the currencies."""
+    totals: dict[str, Decimal] = {}
+    for line in lines:
+        totals[line.currency] = add_exactly(totals.get(line.currency, ZERO), line.amount)
+    return dict(sorted(totals.items()))
 
 
-def format_amount(amount: Decimal) -> str:
-    """Give every decimal that matters and at least nine, such as ``0.161703500``."""
-    whole, _, fraction = format(amount, "f").partition(".")
-    text = f"{whole}.{fraction.rstrip('0').ljust(NANO_DIGITS, '0')}"
-    return text.removeprefix("-") if amount.is_zero() else text
+@dataclass(slots=True)
+class _Groups:
+    """The groups as fine as they come, and the names that usage goes by."""
+
+    comparison: Comparison
+    by_subject: dict[Subject, Group] = field(default_factory=dict)
+    _accounts: set[tuple[str, str | None]] = field(default_factory=set)
+    _models: dict[tuple[str, str], str] = field(default_factory=dict)
+    _billed: dict[Period, Period] = field(default_factory=dict)
+    _days: dict[Period, bool] = field(default_factory=dict)
+    _providers: dict[str, str] = field(default_factory=dict)
+
+    def add_metered(self, metered: Sequence[MeteredCost]) -> list[Group]:
+        """Give the group of each cost; lines come after them, since usage says what names count."""
+        # A month has a million of these and few subjects: whatever is done for each of them counts.
+        known: dict[tuple[str, str, str | None, datetime, str | None], Group] = {}
+        groups: list[Group] = []
+        self._providers = _providers_of(metered)
+        for cost in metered:
+            key = (cost.provider, cost.model, cost.account, cost.period.start, cost.commitment)
+            group = known.get(key)
+            if group is None:
+                group = known[key] = self._of_cost(cost)
+                group.is_metered = True
+            group.metered_nanos += cost.effective_nanos
+            group.unpriced_requests += cost.unpriced_requests
+            groups.append(group)
+        self._accounts = {(provider, account) for provider, _, account, *_ in known}
+        return groups
+
+    def add_line(self, line: BilledCost) -> Group | None:
+        """Give the group of a line, None for one of another currency."""
+        if line.currency != self.comparison.currency:
+            return None
+        group = self._find(line)
+        group.add_invoiced(line.amount)
+        return group
+
+    def _find(self, line: BilledCost) -> Group:
+        commitment = self.comparison.commitment_of(line)
+        if commitment is not None:
+            return self._of_commitment(commitment, line.provider)
+        period = self._billed.get(line.period)
+        if period is None:
+            period = self._billed[line.period] = billed_period(line.period)
+        if line.model is None or line.category is not ChargeCategory.USAGE:
+            return self._of(
+                Subject(
+                    line.provider,
+                    period,
+                    MatchLevel.PROVIDER_MONTH,
+                    description=line.description or line.category.value,
+                    category=line.category,
+                )
+            )
+        model = self._canonical(line.provider, line.model)
+        return self._of_model(line.provider, model, self._ref(line), period)
+
+    def _of_cost(self, cost: MeteredCost) -> Group:
+        if cost.commitment is not None:
+            return self._of_commitment(cost.commitment, cost.provider)
+        model = self._canonical(cost.provider, cost.model)
+        return self._of_model(cost.provider, model, cost.account, cost.period)
+
+    def _of_commitment(self, commitment: str, provider: str) -> Group:
+        """Give its group of the month, which goes by the provider of its usage if there is any."""
+        return self._of(
+            Subject(
+                self._providers.get(commitment, provider),
+                self.comparison.period,
+                MatchLevel.PROVIDER_MONTH,
+                description=f"commitment {commitment}",
+                commitment=commitment,
+            )
+        )
+
+    def _of_model(self, provider: str, model: str, account: str | None, period: Period) -> Group:
+        if not self._is_day(period):
+            return self._of(Subject(provider, period, MatchLevel.MODEL_MONTH, model))
+        level = MatchLevel.MODEL_DAY if account is None else MatchLevel.ACCOUNT
+        return self._of(Subject(provider, period, level, model, account))
+
+    def _of(self, subject: Subject) -> Group:
+        group = self.by_subject.get(subject)
+        if group is None:
+            group = Group(subject, is_open=self.comparison.is_open(subject.period))
+            self.by_subject[subject] = group
+        return group
+
+    def _ref(self, line: BilledCost) -> str | None:
+        """Give the finest name of a line that usage goes by, else its account."""
+        for name in (line.api_key, line.project):
+            if name is not None and (line.provider, name) in self._accounts:
+                return name
+        return line.account or None
+
+    def _is_day(self, period: Period) -> bool:
+        is_day = self._days.get(period)
+        if is_day is None:
+            day = window_at(Window.DAY, period.start, "UTC")
+            is_day = self._days[period] = period.end <= day.end
+        return is_day
+
+    def _canonical(self, provider: str, model: str) -> str:
+        name = self._models.get((provider, model))
+        if name is None:
+            name = self._models[provider, model] = self.comparison.canonical_model(provider, model)
+        return name
 
 
-def judge(
-    *,
-    metered: Decimal | None,
-    invoiced: Decimal | None,
-    is_unpriced: bool,
-    tolerance_basis_points: int,
-) -> Verdict:
-    """Give the verdict on one row; None means that side has nothing.
-
-    The tolerance is a share of what was invoiced. Usage without a price is never judged free: when
-    no line invoices it, the bill is missing.
-    """
-    if invoiced is None:
-        is_free = not metered and not is_unpriced
-        return Verdict.MATCHED if is_free else Verdict.MISSING_BILL
-    if not metered and invoiced < ZERO:
-        return Verdict.DISCOUNT
-    variance = _EXACT.subtract(invoiced, metered or ZERO)
-    scaled_variance = _EXACT.multiply(variance.copy_abs(), Decimal(BASIS_POINTS))
-    if scaled_variance <= _EXACT.multiply(invoiced.copy_abs(), Decimal(tolerance_basis_points)):
-        return Verdict.MATCHED
-    return Verdict.UNTRACKED if variance > ZERO else Verdict.OVER_COUNTED
+def _providers_of(metered: Iterable[MeteredCost]) -> dict[str, str]:
+    """Give the provider that each commitment's usage is known under, the first one by name."""
+    providers: dict[str, str] = {}
+    for cost in metered:
+        if cost.commitment is not None:
+            known = providers.get(cost.commitment, cost.provider)
+            providers[cost.commitment] = min(known, cost.provider)
+    return providers
 
 
-def _subject_of(line: InvoicedCost, canonical_model: CanonicalModel) -> _Subject:
-    period = billed_period(line.period)
-    if line.model is None or line.category is not ChargeCategory.USAGE:
-        return _Subject(line.provider, period, None, line.description or line.category.value)
-    return _Subject(line.provider, period, canonical_model(line.provider, line.model), None)
-
-
-def _row(subject: _Subject, sides: _Sides, tolerance_basis_points: int) -> ReconciliationRow:
-    nanos = sides.metered_nanos
-    metered = None if nanos is None else _EXACT.scaleb(Decimal(nanos), Decimal(-NANO_DIGITS))
+def _row(group: Group, tolerance_basis_points: int) -> ReconciliationRow:
+    subject = group.subject
     return ReconciliationRow(
         provider=subject.provider,
         period=subject.period,
         model=subject.model,
         description=subject.description,
-        metered=metered,
-        invoiced=sides.invoiced,
-        variance=_EXACT.subtract(sides.invoiced or ZERO, metered or ZERO),
-        verdict=judge(
-            metered=metered,
-            invoiced=sides.invoiced,
-            is_unpriced=sides.unpriced_requests > 0,
-            tolerance_basis_points=tolerance_basis_points,
-        ),
-        unpriced_requests=sides.unpriced_requests,
+        account=subject.account,
+        level=subject.level,
+        metered=group.metered,
+        invoiced=group.invoiced,
+        variance=group.variance,
+        verdict=group.verdict(tolerance_basis_points),
+        unpriced_requests=group.unpriced_requests,
+        category=subject.category,
+        commitment=subject.commitment,
     )
 
 
 def _with_totals(
+    comparison: Comparison,
     rows: tuple[ReconciliationRow, ...],
-    period: Period,
-    currency: str,
     other_currencies: Mapping[str, Decimal],
+    *,
+    metered_rows: Sequence[int],
+    line_rows: Sequence[int | None],
 ) -> Reconciliation:
     metered = invoiced = ZERO
     for row in rows:
         metered = add_exactly(metered, row.metered or ZERO)
         invoiced = add_exactly(invoiced, row.invoiced or ZERO)
-    variance = _EXACT.subtract(invoiced, metered)
-    return Reconciliation(period, currency, rows, metered, invoiced, variance, other_currencies)
+    return Reconciliation(
+        period=comparison.period,
+        currency=comparison.currency,
+        rows=rows,
+        metered=metered,
+        invoiced=invoiced,
+        variance=subtract_exactly(invoiced, metered),
+        other_currencies=other_currencies,
+        metered_rows=metered_rows,
+        line_rows=line_rows,
+    )

@@ -21,6 +21,7 @@ from sqlmodel import Session
 from tokenbudget.domain.budgets import Unit
 from tokenbudget.domain.commitments import (
     COMMITMENT_PREFIX,
+    SPILLED,
     UNUSED,
     Commitment,
     CoveredUsage,
@@ -48,7 +49,6 @@ from tokenbudget.store.db import Database
 from tokenbudget.store.ledger import add_rollups
 
 USED: Final = "used"
-SPILLED: Final = "spilled"
 LATE_DAYS: Final = timedelta(days=7)
 """How long a finished day is looked at again, since usage may arrive late."""
 
