@@ -116,7 +116,7 @@ def test_parquet_holds_integer_nanos(client: TestClient, database: Database) -> 
     [
         ({"group_by": "colour"}, "group_by 'colour'"),
         ({"group_by": "tag:user"}, "TOKENBUDGET_UNROLLED_TAGS"),
-        ({"metric": "billed_cost"}, "metric 'billed_cost'"),
+        ({"metric": "billed"}, "metric 'billed'"),
         ({"start": "2026-11-01T00:00:00"}, "start"),
         ({"end": NOVEMBER["start"]}, "end must be after start"),
         ({"timezone": "Mars/Olympus"}, "timezone"),

@@ -23,6 +23,7 @@ from tokenbudget.domain.rollups import MEASURES, RollupSum
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = Period(START, START + timedelta(days=1))
+NOVEMBER = Period(START, START + timedelta(days=30))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,8 @@ DAY = Period(START, START + timedelta(days=1))
         ),
         ({"granularity": "fortnight"}, "granularity", "'fortnight' is not one of hour, day"),
         ({"timezone": "Mars/Olympus"}, "timezone", "timezone 'Mars/Olympus' is not an IANA zone"),
-        ({"metrics": ("billed_cost",)}, "metric", "metric 'billed_cost' is not one of cost, list"),
+        ({"metrics": ("billed",)}, "metric", "metric 'billed' is not one of cost, list"),
+        ({"view": "as_seen"}, "view", "view 'as_seen' is not one of as_incurred, as_invoiced"),
         (
             {"metrics": tuple(f"cost_per:o{place}" for place in range(9))},
             "metric",
@@ -76,6 +78,46 @@ def test_a_question_that_cannot_be_answered_names_the_field(
         CostQuery(**{"period": DAY, **fault})
 
     assert caught.value.facts["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("fault", "field", "message"),
+    [
+        ({"group_by": ("environment",)}, "group_by", "group_by 'environment' is not what statem"),
+        ({"filters": (CostFilter("tag:a", ("b",)),)}, "filter", "filter 'tag:a' is not what state"),
+        ({"metrics": ("list_cost",)}, "metric", "metric 'list_cost' is not what statements tell"),
+        ({"order": "-list_cost"}, "order", "order 'list_cost' is not what statements tell"),
+        ({"metrics": ("cost_per:ok",)}, "metric", "metric 'cost_per:ok' is not what statements"),
+        ({"granularity": "day"}, "granularity", "granularity 'day' is not what statements tell"),
+        ({"timezone": "Asia/Kolkata"}, "timezone", "timezone must be UTC"),
+        ({"period": DAY}, "end", "end must be the start of a month in UTC"),
+        (
+            {"period": Period(START + timedelta(days=1), NOVEMBER.end)},
+            "start",
+            "start must be the start of a month in UTC",
+        ),
+    ],
+)
+def test_what_is_finer_than_statements_is_refused_by_name(
+    fault: dict[str, Any], field: str, message: str
+) -> None:
+    with pytest.raises(InvalidInput, match=message) as caught:
+        CostQuery(**{"period": NOVEMBER, "view": "as_invoiced", **fault})
+
+    assert caught.value.facts["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_stated"),
+    [
+        ({}, False),
+        ({"view": "as_invoiced"}, True),
+        ({"metrics": ("requests", "billed_cost")}, True),
+        ({"order": "-billed_cost"}, True),
+    ],
+)
+def test_what_was_invoiced_is_asked_of_statements(asked: dict[str, Any], is_stated: bool) -> None:
+    assert CostQuery(NOVEMBER, **asked).is_stated is is_stated
 
 
 def test_a_filter_on_an_unknown_dimension_is_refused() -> None:

@@ -34,6 +34,22 @@ ROW = CostRow(
 )
 
 
+def test_what_statements_answer_is_in_utc_and_has_no_unpriced_requests() -> None:
+    text = replace(TEXT, group_by=["team"], view="as_invoiced")
+    row = CostRow(("growth",), billed_nanos=1_500_000_000, undivided_tokens=12, requests=3)
+
+    query = parse_cost_query(text, timezone="Asia/Kolkata")
+
+    assert (query.timezone, query.view) == ("UTC", "as_invoiced")
+    assert describe_row(row, query) == {
+        "team": "growth",
+        "cost": "0.000000000",
+        "billed_cost": "1.500000000",
+        "requests": 3,
+        "tokens": 12,
+    }
+
+
 def test_lists_may_repeat_or_use_commas() -> None:
     text = replace(TEXT, group_by=["team,feature", "tag:project"], metric=["list_cost, requests"])
 
@@ -54,7 +70,7 @@ def test_lists_may_repeat_or_use_commas() -> None:
         ({"start": "2026-11-01T00:00:00"}, "start", "has no UTC offset"),
         ({"end": "soon"}, "end", "is not an RFC 3339 time"),
         ({"end": "2026-11-01T00:00:00Z"}, "end", "end must be after start"),
-        ({"view": "as_invoiced"}, "view", "view 'as_invoiced' is not one of as_incurred"),
+        ({"view": "as_seen"}, "view", "view 'as_seen' is not one of as_incurred, as_invoiced"),
         ({"filter": ["team"]}, "filter", "filter 'team' is not written as dimension:value"),
         ({"filter": ["!team:!growth"]}, "filter", "is not written as dimension:value"),
         ({"filter": [":growth"]}, "filter", "is not written as dimension:value"),

@@ -35,6 +35,7 @@ RULES = [
     "one charge stands for a call",
     "usage is found by when it occurred",
     "rollups of outcomes = outcomes",
+    "closed statements = their digests, totals and invoices",
 ]
 
 

@@ -51,7 +51,10 @@ class CostParameters(BaseModel):
         description="dimension:value; repeated means any of; ! before dimension or value negates",
     )
     metric: list[str] = Field(default=[], description="Metrics shown beside the effective cost")
-    view: str = Field(default="as_incurred", description="as_incurred")
+    view: str = Field(
+        default="as_incurred",
+        description="as_incurred, or as_invoiced: by the statement that carries it",
+    )
     order: str = Field(default="start", description="start or a metric; a minus is descending")
     limit: int = Field(default=MAX_PAGE_ROWS, description="Most rows in the answer")
     cursor: str | None = Field(default=None, description="The cursor of the page before")

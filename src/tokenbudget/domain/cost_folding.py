@@ -22,6 +22,7 @@ from tokenbudget.domain.rollups import MEASURES, RollupSum
 MAX_PIECES: Final = 5_000
 MAX_ROWS: Final = 200_000
 NOTHING: Final = (0,) * len(MEASURES)
+SUMMED: Final = (*MEASURES, "billed_nanos", "undivided_tokens")
 
 Key: TypeAlias = tuple[datetime | None, Group]
 
@@ -107,7 +108,7 @@ def total(rows: Iterable[CostRow]) -> CostRow:
     listed = list(rows)
     names = {name for row in listed for name in row.outcomes}
     return CostRow(
-        **{name: sum(getattr(row, name) for row in listed) for name in MEASURES},
+        **{name: sum(getattr(row, name) for row in listed) for name in SUMMED},
         outcomes={name: sum(row.outcomes.get(name, 0) for row in listed) for name in sorted(names)},
     )
 

@@ -2,6 +2,8 @@
 
 A question is a period, cut into buckets, grouped by dimensions and filtered. Rows exist only where
 there was usage, and totals cover every row of the question, also when a page shows a part of them.
+What was metered is answered from rollups; what was invoiced from the rows of closed statements,
+which know whole months and fewer dimensions.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Final
 from tokenbudget.domain.allocation import DIMENSIONS
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.money import divide_half_even
+from tokenbudget.domain.months import month_at, month_period
 from tokenbudget.domain.outcomes import COST_PER_PREFIX, cost_per_outcome, outcome_of_metric
 from tokenbudget.domain.periods import EPOCH, Period, zone
 from tokenbudget.domain.rollups import quarter_hour_at
@@ -27,6 +30,7 @@ ADDITIVE_METRICS: Final = {
     "list_cost": "list_nanos",
     "contracted_cost": "contracted_nanos",
     "effective_cost": "effective_nanos",
+    "billed_cost": "billed_nanos",
     "requests": "requests",
     "unpriced_requests": "unpriced_requests",
     "tokens": "tokens",
@@ -38,6 +42,20 @@ ADDITIVE_METRICS: Final = {
 }
 UNIT_METRICS: Final = ("cost_per_request", "cost_per_1k_tokens")
 METRICS: Final = (*ADDITIVE_METRICS, *UNIT_METRICS)
+AS_INCURRED: Final = "as_incurred"
+AS_INVOICED: Final = "as_invoiced"
+VIEWS: Final = (AS_INCURRED, AS_INVOICED)
+BILLED_COST: Final = "billed_cost"
+STATED_DIMENSIONS: Final = (
+    "team",
+    "feature",
+    "tenant",
+    "provider",
+    "model",
+    *OWNER_DIMENSIONS,
+)
+STATED_METRICS: Final = ("cost", "effective_cost", BILLED_COST, "requests", "tokens")
+STATED_GRANULARITIES: Final = ("month", "none")
 
 LATEST_END: Final = datetime(2200, 1, 1, tzinfo=UTC)
 MAX_GROUPED_DIMENSIONS: Final = 8
@@ -71,7 +89,8 @@ class CostQuery:
     ``granularity`` cuts the period into calendar buckets of ``timezone``. ``metrics`` are shown
     beside the effective cost. ``order`` is ``start`` or an additive metric, with a minus in front
     for descending. ``limit`` None gives every row; ``cursor`` is the ``next_cursor`` of the page
-    before.
+    before. ``view`` tells by which month statements are read: ``as_incurred`` by when it was used,
+    ``as_invoiced`` by whose statement carries it.
     """
 
     period: Period
@@ -83,9 +102,10 @@ class CostQuery:
     order: str = "start"
     limit: int | None = None
     cursor: str | None = None
+    view: str = AS_INCURRED
 
     def __post_init__(self) -> None:
-        """Refuse what the rollups cannot answer."""
+        """Refuse what neither rollups nor statements can answer."""
         _require_answerable_period(self.period)
         zone(self.timezone)
         _require_known("granularity", self.granularity, GRANULARITIES)
@@ -100,6 +120,14 @@ class CostQuery:
             raise InvalidInput(
                 f"limit {self.limit} must be between 1 and {MAX_PAGE_ROWS}", field="limit"
             )
+        _require_known("view", self.view, VIEWS)
+        if self.is_stated:
+            _require_stated(self)
+
+    @property
+    def is_stated(self) -> bool:
+        """Tell whether closed statements answer, since it is about what was invoiced."""
+        return is_about_statements(self.view, self.metrics, self.order)
 
     @property
     def dimensions(self) -> set[str]:
@@ -124,7 +152,9 @@ class CostRow:
 
     ``group`` has one value a dimension of ``group_by``; None is absent. Amounts leave unpriced
     requests out, since what they cost is unknown; ``input_tokens`` and ``output_tokens`` are totals
-    that include their parts. ``outcomes`` has the sum of each outcome asked for, in billionths.
+    that include their parts. ``billed_nanos`` and ``undivided_tokens``, which are not told apart
+    into in and out, come from statements. ``outcomes`` has the sum of each outcome asked for, in
+    billionths.
     """
 
     group: Group = ()
@@ -139,12 +169,14 @@ class CostRow:
     cache_write_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    billed_nanos: int = 0
+    undivided_tokens: int = 0
     outcomes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
         """Give all tokens, in and out."""
-        return self.input_tokens + self.output_tokens
+        return self.input_tokens + self.output_tokens + self.undivided_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +213,11 @@ def is_unit_metric(metric: str) -> bool:
     return metric in UNIT_METRICS or outcome_of_metric(metric) is not None
 
 
+def is_about_statements(view: str, metrics: Sequence[str], order: str) -> bool:
+    """Tell whether a question is about what was invoiced."""
+    return view == AS_INVOICED or BILLED_COST in (*metrics, order.removeprefix("-"))
+
+
 def require_dimension(dimension: str, *, field: str) -> None:
     """Raise InvalidInput, naming the field, unless the dimension is known or is ``tag:<name>``."""
     if dimension.startswith(TAG_PREFIX) and dimension != TAG_PREFIX:
@@ -196,6 +233,35 @@ def require_rolled_up(query: CostQuery, unrolled_tags: Collection[str]) -> None:
                 f"{dimension} is not in the rollups, because TOKENBUDGET_UNROLLED_TAGS names it",
                 field="group_by" if dimension in query.group_by else "filter",
             )
+
+
+def _require_stated(query: CostQuery) -> None:
+    """Raise InvalidInput, naming what is too fine, when statements cannot answer."""
+    field_of = {dimension: "group_by" for dimension in query.group_by}
+    for dimension in sorted(query.dimensions - set(STATED_DIMENSIONS)):
+        raise _finer(field_of.get(dimension, "filter"), dimension, STATED_DIMENSIONS)
+    order = query.order.removeprefix("-")
+    for metric in (*query.metrics, *(() if order == "start" else (order,))):
+        if metric not in STATED_METRICS:
+            raise _finer("metric" if metric in query.metrics else "order", metric, STATED_METRICS)
+    if query.granularity not in STATED_GRANULARITIES:
+        raise _finer("granularity", query.granularity, STATED_GRANULARITIES)
+    if query.timezone != "UTC":
+        raise InvalidInput(
+            "timezone must be UTC, in which statements' months lie", field="timezone"
+        )
+    for name, instant in (("start", query.period.start), ("end", query.period.end)):
+        if month_period(month_at(instant)).start != instant:
+            raise InvalidInput(
+                f"{name} must be the start of a month in UTC, since statements are of whole months",
+                field=name,
+            )
+
+
+def _finer(field: str, value: str, known: Sequence[str]) -> InvalidInput:
+    return InvalidInput(
+        f"{field} {value!r} is not what statements tell, which is {', '.join(known)}", field=field
+    )
 
 
 def _require_answerable_period(period: Period) -> None:

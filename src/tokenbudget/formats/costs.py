@@ -12,12 +12,14 @@ from typing import Final
 
 from tokenbudget.domain.costs import (
     ADDITIVE_METRICS,
+    BILLED_COST,
     MAX_PAGE_ROWS,
     TAG_PREFIX,
     CostFilter,
     CostQuery,
     CostRow,
     CostTable,
+    is_about_statements,
     is_unit_metric,
     unit_cost,
 )
@@ -28,7 +30,7 @@ from tokenbudget.domain.periods import Period, parse_instant, zone
 from tokenbudget.formats.spreadsheets import Cell, write_csv
 
 STANDING_METRICS: Final = ("requests", "unpriced_requests", "tokens")
-VIEWS: Final = ("as_incurred",)
+STATED_STANDING_METRICS: Final = (BILLED_COST, "requests", "tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +51,23 @@ class CostQueryText:
 
 
 def parse_cost_query(text: CostQueryText, *, timezone: str) -> CostQuery:
-    """Give the question, in ``timezone`` if it names none; InvalidInput names what is wrong."""
-    if text.view not in VIEWS:
-        raise InvalidInput(f"view {text.view!r} is not one of {', '.join(VIEWS)}", field="view")
+    """Give the question, in ``timezone`` if it names none; InvalidInput names what is wrong.
+
+    What statements answer is in UTC, in which their months lie.
+    """
+    metrics = _listed(text.metric)
+    usual = "UTC" if is_about_statements(text.view, metrics, text.order) else timezone
     return CostQuery(
         period=_period_of(text.start, text.end),
         group_by=_listed(text.group_by),
         granularity=text.granularity,
-        timezone=text.timezone or timezone,
+        timezone=text.timezone or usual,
         filters=parse_filters(text.filter),
-        metrics=_listed(text.metric),
+        metrics=metrics,
         order=text.order,
         limit=text.limit,
         cursor=text.cursor,
+        view=text.view,
     )
 
 
@@ -91,10 +97,12 @@ def column_names(query: CostQuery) -> list[str]:
 def metric_names(query: CostQuery) -> list[str]:
     """Give the metrics of a row: ``cost`` (effective), those asked for, requests and tokens.
 
-    Each outcome whose unit cost is asked for has its total beside it, as ``outcomes:<name>``.
+    What statements answer has ``billed_cost`` besides, and tells nothing of unpriced requests. Each
+    outcome whose unit cost is asked for has its total beside it, as ``outcomes:<name>``.
     """
     outcomes = (f"{OUTCOMES_PREFIX}{name}" for name in query.outcomes)
-    return list(dict.fromkeys(("cost", *query.metrics, *outcomes, *STANDING_METRICS)))
+    standing = STATED_STANDING_METRICS if query.is_stated else STANDING_METRICS
+    return list(dict.fromkeys(("cost", *query.metrics, *outcomes, *standing)))
 
 
 def row_cells(row: CostRow, query: CostQuery) -> list[Cell]:

@@ -33,6 +33,7 @@ from tokenbudget.domain.owners import Owner, OwnerTree, change_instants, tree_at
 from tokenbudget.domain.periods import to_micros
 from tokenbudget.domain.rollups import RollupSum, cover
 from tokenbudget.formats.cursors import CursorPart, decode_cursor, encode_cursor
+from tokenbudget.services.stated_costs import read_stated_costs
 from tokenbudget.store.db import Database
 from tokenbudget.store.outcomes import sum_outcomes
 from tokenbudget.store.owners import list_owner_history
@@ -56,9 +57,12 @@ def query_costs(database: Database, query: CostQuery) -> CostTable:
     """Give one row a bucket and group that has usage or outcomes asked for, and all rows' totals.
 
     Rows come in the order asked for, then by start, effective cost (highest first) and group.
-    Owners and cost centres are those in force when the usage happened, to the quarter-hour. Raises
+    Owners and cost centres are those in force when the usage happened, to the quarter-hour. What
+    was invoiced is answered from closed statements, with the cost centres frozen there. Raises
     InvalidInput naming the field.
     """
+    if query.is_stated:
+        return _page(read_stated_costs(database, query), query)
     with database.reading() as session:
         history = list_owner_history(session) if query.needs_owners else []
         pieces = cut_pieces(query, cuts=change_instants(history))
@@ -159,4 +163,5 @@ def _decode_position(cursor: str, query: CostQuery) -> Position:
 def _fingerprint(query: CostQuery) -> str:
     """Give what tells this question from others, whatever page of it is asked for."""
     question = replace(query, limit=None, cursor=None, metrics=())
-    return hashlib.sha256(repr(question).encode()).hexdigest()[:16]
+    told = f"{question!r}{query.is_stated}"
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -15,6 +15,7 @@ from tokenbudget.services.budgets import measured_by
 from tokenbudget.services.counting import key_text
 from tokenbudget.services.outcomes import find_broken_rollups
 from tokenbudget.services.rulebook import load_budgets
+from tokenbudget.services.statements import check_statements
 from tokenbudget.store.audit import (
     list_all_counters,
     list_calls_charged_twice,
@@ -65,6 +66,7 @@ def selfcheck(database: Database) -> list[Finding]:
             _calls_are_charged_once(session),
             _usage_is_found_by_time(session),
             _outcome_rollups_equal_outcomes(session),
+            _statements_say_what_they_said(session),
         ]
 
 
@@ -191,6 +193,12 @@ def _usage_is_found_by_time(session: Session) -> Finding:
 def _outcome_rollups_equal_outcomes(session: Session) -> Finding:
     broken = find_broken_rollups(session)
     return _finding("rollups of outcomes = outcomes", len(broken), broken)
+
+
+def _statements_say_what_they_said(session: Session) -> Finding:
+    checked = check_statements(session)
+    broken = [fault for each in checked for fault in each.faults]
+    return _finding("closed statements = their digests, totals and invoices", len(checked), broken)
 
 
 def _finding(rule: str, checked: int, broken: list[str]) -> Finding:

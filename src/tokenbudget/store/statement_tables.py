@@ -18,9 +18,10 @@ class StatementRow(SQLModel, table=True):
     """One version of a month's statement: a draft while grace lasts, then closed for good.
 
     ``month`` is year * 100 + month. ``state`` is draft, closed, proposed (a restatement that waits
-    for approval), superseded or withdrawn. ``invoices`` has what was invoiced by provider and
-    account. ``digest`` is the SHA-256 of the rows, NULL while they may change. Only ``state``,
-    ``digest`` and the facts of approval are ever written again, each once.
+    for approval), superseded or withdrawn. ``invoices`` has what was invoiced by service month,
+    provider and account. ``digest`` is the SHA-256 of the rows, NULL while they may change. A draft
+    is written anew with its rows; of all others only ``state`` and the facts of approval are ever
+    written again, each once.
     """
 
     __tablename__ = "statements"
