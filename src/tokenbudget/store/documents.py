@@ -16,6 +16,11 @@ def find_document(session: Session, model: type[RowT]) -> RowT | None:
     return session.exec(select(model).order_by(col(model.version).desc())).first()
 
 
+def find_version(session: Session, model: type[RowT], version: int) -> RowT | None:
+    """Give a version, or None where there is none of that number."""
+    return session.get(model, version)
+
+
 def list_documents(session: Session, model: type[RowT], *, limit: int) -> list[RowT]:
     """Give the latest versions, newest first."""
     return list(session.exec(select(model).order_by(col(model.version).desc()).limit(limit)))
