@@ -138,3 +138,18 @@ def test_reading_needs_read_and_writing_admin(make_client: MakeClient, services:
 
     assert client.get("/v1/policies").status_code == 200
     assert client.put("/v1/policies", json=POLICIES).status_code == 403
+
+
+def test_half_of_a_surrogate_pair_is_no_text(client: TestClient) -> None:
+    body = b'{"policy": [{"id": "\\ud800"}], "classes": {}}'
+
+    refused = client.put("/v1/policies", content=body)
+
+    assert refused.status_code == 400
+    assert "surrogate" in refused.json()["detail"]
+
+
+def test_a_whole_surrogate_pair_is_a_character(client: TestClient) -> None:
+    body = b'{"policy": [], "classes": {"\\ud83d\\ude00": ["a"]}}'
+
+    assert client.put("/v1/policies", content=body).status_code == 200

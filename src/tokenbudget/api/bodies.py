@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from typing import Annotated, Any, Final, TypeVar
@@ -18,6 +19,7 @@ ParsedT = TypeVar("ParsedT")
 LARGE_BODY_BYTES: Final = 256 * 1024
 MAX_KEY_LENGTH: Final = 200
 MAX_OBJECT_BYTES: Final = 1024 * 1024
+HALF_PAIR: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 OBJECT_BODY: Final = {
     "requestBody": {
         "required": True,
@@ -73,9 +75,19 @@ async def read_object(request: Request) -> dict[str, Any]:
         raise MalformedBody(f"the body is not JSON: {error}") from None
     except ArithmeticError:
         raise MalformedBody("the body holds a number that no decimal can be") from None
+    if HALF_PAIR.search(body) and not _is_text(value):
+        raise MalformedBody("the body holds half of a surrogate pair, which is no text")
     if not isinstance(value, dict):
         raise MalformedBody("the body must be a JSON object")
     return value
+
+
+def _is_text(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
 
 
 ObjectBody = Annotated[dict[str, Any], Depends(read_object)]
