@@ -17,6 +17,7 @@ from apscheduler.job import Job
 from apscheduler.triggers.cron import CronTrigger
 
 from tests.builders import (
+    CENT,
     NOBODY,
     ask,
     cents,
@@ -29,16 +30,20 @@ from tests.builders import (
 )
 from tests.conftest import FrozenClock
 from tests.price_builders import make_price_list
+from tests.services.statement_cases import add_bill
 from tests.store_fixtures import make_services
 from tokenbudget.bootstrap import Services, make_ledger, utc_now
 from tokenbudget.domain.holds import HoldState
 from tokenbudget.domain.outcomes import Outcome
 from tokenbudget.jobs import LEASE_NAME, Jobs
 from tokenbudget.services.budgets import list_standings
+from tokenbudget.services.closing import close_month
 from tokenbudget.services.holds import get_hold
 from tokenbudget.services.leadership import lead
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.outcomes import RecordOutcomes
+from tokenbudget.services.statements import get_header
+from tokenbudget.services.stating import make_allocate
 from tokenbudget.store.db import Database
 from tokenbudget.store.outcome_tables import OutcomeRow
 from tokenbudget.store.tables import (
@@ -104,6 +109,7 @@ def test_the_schedule_is_as_the_settings_say(services: Services) -> None:
         assert job_named(jobs, "decisions").trigger.interval == timedelta(hours=1)
         assert job_named(jobs, "forecasts").trigger.interval == timedelta(minutes=15)
         assert job_named(jobs, "unpriced").trigger.interval == timedelta(minutes=5)
+        assert job_named(jobs, "statements").trigger.interval == timedelta(hours=1)
         assert job_named(jobs, "outcomes").trigger.interval == timedelta(minutes=1)
         assert job_named(jobs, "partitions").trigger.interval == timedelta(hours=1)
         weekly = job_named(jobs, "weekly_report").trigger
@@ -215,6 +221,27 @@ def test_forecasts_are_worked_out(
     [standing] = list_standings(database, now=clock())
     # One hour at two cents: two for what was spent, two for each of the twelve hours left.
     assert standing.forecast == 26 * 10_000_000
+
+
+def test_drafts_of_statements_are_closed_when_their_grace_is_over(
+    jobs: Jobs, services: Services, ledger: Ledger, clock: FrozenClock
+) -> None:
+    allocate = make_allocate(currency="USD", price_list=services.price_list)
+    draft = close_month(
+        services.database, allocate, month=202610, now=clock(), grace=timedelta(hours=72)
+    ).statement
+    october = (clock() - timedelta(days=30)).isoformat()
+    record(ledger, make_event(event_id="late", occurred_at=october, usage=cents(5)))
+    clock.advance(hours=72)
+
+    jobs.close_statements()
+    refused = get_header(services.database, draft.statement_id)
+    add_bill(services.database, october[:10], 5)
+    jobs.close_statements()
+
+    assert (refused.state, [note.code for note in refused.notes]) == ("draft", ["missing_bill"])
+    closed = get_header(services.database, draft.statement_id)
+    assert (closed.state, closed.total_nanos, closed.notes) == ("closed", 5 * CENT, ())
 
 
 def test_the_weekly_report_goes_where_the_settings_say(

@@ -193,3 +193,18 @@ def test_shipped_data_is_found_at_the_root_of_a_checkout() -> None:
 def test_missing_shipped_data_is_named() -> None:
     with pytest.raises(ConfigurationError, match="shipped data 'nothing' is missing"):
         packaged_path("nothing")
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_ADMIN_KEY", "TOKENBUDGET_OPENAI_ADMIN_KEY"])
+def test_an_admin_key_has_two_variables_and_is_never_shown(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("OPENAI_ADMIN_KEY", raising=False)
+    monkeypatch.setenv(variable, "sk-admin-secret")
+
+    settings = load_settings()
+
+    assert settings.openai_admin_key is not None
+    assert settings.openai_admin_key.get_secret_value() == "sk-admin-secret"
+    assert "sk-admin-secret" not in repr(settings) + str(describe_settings())
+    assert settings.anthropic_admin_key is None

@@ -8,20 +8,29 @@ settings.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import httpx
+from pydantic import SecretStr
+
+from tokenbudget.domain.bill_pulls import PullTerms
 from tokenbudget.domain.errors import ConfigurationError
 from tokenbudget.domain.price_lists import PriceList
 from tokenbudget.formats.agreements import load_agreements
+from tokenbudget.formats.bill_requests import APIS, get_api
 from tokenbudget.formats.compiled_prices import load_compiled_prices
+from tokenbudget.services.bill_pulls import PullOrder
 from tokenbudget.services.decisions import LogTerms
 from tokenbudget.services.holds import HoldTerms
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.placement import Memory
+from tokenbudget.services.provider_requests import Access, Pacing, ProviderClient
 from tokenbudget.services.quota import Terms
 from tokenbudget.services.rulebook import RulebookShelf
+from tokenbudget.services.statement_documents import Surroundings
 from tokenbudget.settings import Settings, packaged_path
 from tokenbudget.store.db import Database
 from tokenbudget.store.migrations import migrate, require_current
@@ -85,6 +94,12 @@ def prepare_database(services: Services) -> None:
         require_current(services.database, scripts)
 
 
+def make_surroundings(services: Services) -> Surroundings:
+    """Give what documents of statements need besides the ledger."""
+    exchange = services.price_list.agreements.exchange
+    return Surroundings(packaged_path("reports"), exchange, services.settings.gl_file)
+
+
 def make_ledger(services: Services) -> Ledger:
     """Give a ledger with a memory of its own, for one thread."""
     settings = services.settings
@@ -106,3 +121,37 @@ def make_ledger(services: Services) -> Ledger:
         ),
         clock=services.clock,
     )
+
+
+def list_pulled_providers(settings: Settings) -> list[str]:
+    """Give the providers whose bills can be pulled: those that have an admin key."""
+    return [api.name for api in APIS if _admin_key(settings, api.name) is not None]
+
+
+def make_provider_client(
+    services: Services, provider: str, http: httpx.Client, pause: Callable[[float], object]
+) -> ProviderClient:
+    """Give what asks a provider's admin API, with patience for one pull.
+
+    Raises ConfigurationError naming the variable when there is no key, and InvalidInput for a
+    provider that cannot be pulled.
+    """
+    api = get_api(provider)
+    key = _admin_key(services.settings, provider)
+    if key is None:
+        raise ConfigurationError(f"{api.key_variable} is not set: {provider} needs an admin key")
+    access = Access(api, getattr(services.settings, f"{provider}_url"), key.get_secret_value())
+    return ProviderClient(http, access, Pacing(pause, services.clock, random.random))
+
+
+def make_pull_order(settings: Settings, provider: str) -> PullOrder:
+    """Give what a scheduled pull of a provider reads."""
+    return PullOrder(
+        account=getattr(settings, f"{provider}_account"),
+        terms=PullTerms(settings.bills_restated_days, settings.bills_invoice_day),
+    )
+
+
+def _admin_key(settings: Settings, provider: str) -> SecretStr | None:
+    key: SecretStr | None = getattr(settings, f"{provider}_admin_key")
+    return key

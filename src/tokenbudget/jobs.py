@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
@@ -20,7 +21,16 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from tokenbudget.bootstrap import Services, make_ledger
+from tokenbudget.bootstrap import (
+    Services,
+    list_pulled_providers,
+    make_ledger,
+    make_provider_client,
+    make_pull_order,
+)
+from tokenbudget.domain.errors import Unavailable
+from tokenbudget.services.bill_pulls import PullSchedule, pull_on_schedule
+from tokenbudget.services.closing import close_due_drafts
 from tokenbudget.services.commitments import list_days_due, share_days
 from tokenbudget.services.decisions import forget_old_decisions
 from tokenbudget.services.delivery import Webhook, deliver_due, http_sender
@@ -33,6 +43,7 @@ from tokenbudget.services.raises import review_raises
 from tokenbudget.services.rates import forget_rates
 from tokenbudget.services.rerating import rate_unpriced
 from tokenbudget.services.scheduled_reports import write_weekly_once
+from tokenbudget.services.stating import make_allocate
 from tokenbudget.services.traces import forget_old_traces
 from tokenbudget.settings import packaged_path
 
@@ -47,6 +58,9 @@ TRACE_MINUTES: Final = 10
 DECISION_HOURS: Final = 1
 OUTPUT_HOURS: Final = 1
 RATE_HOURS: Final = 1
+STATEMENT_HOURS: Final = 1
+PULL_MINUTES: Final = 15
+"""How often is looked whether a pull is due; Anthropic asks not to be polled every minute."""
 MISFIRE_GRACE_SECONDS: Final = 3600
 DAYS_OF_WEEK: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -61,6 +75,7 @@ class Jobs:
         self.holder = f"{socket.gethostname()}:{os.getpid()}"
         self.ledger = make_ledger(services)
         self.http = httpx.Client(timeout=services.settings.webhook_timeout_seconds)
+        self.stopping = threading.Event()
         self.scheduler = BackgroundScheduler(
             timezone=services.settings.timezone,
             job_defaults={
@@ -94,18 +109,21 @@ class Jobs:
             ("output_bounds", self.count_outputs, _every(seconds=OUTPUT_HOURS * 3600)),
             ("rate_counters", self.forget_rates, _every(seconds=RATE_HOURS * 3600)),
             ("decisions", self.forget_decisions, _every(seconds=DECISION_HOURS * 3600)),
+            ("bills_pull", self.pull_bills, _every(seconds=PULL_MINUTES * 60)),
+            ("statements", self.close_statements, _every(seconds=STATEMENT_HOURS * 3600)),
             ("weekly_report", self.report_week, weekly),
         )
         for name, job, trigger in table:
             self.scheduler.add_job(self.run_if_leading, trigger, (name, job), id=name)
         # Prices may have come with this very start, so the first round does not wait; nor do days
         # that went by while no server ran.
-        for name in ("unpriced", "partitions", "output_bounds"):
+        for name in ("unpriced", "partitions", "output_bounds", "bills_pull"):
             self.scheduler.modify_job(name, next_run_time=self.services.clock())
         self.scheduler.start()
 
     def stop(self) -> None:
         """Let running jobs finish and give up the lease."""
+        self.stopping.set()
         self.scheduler.shutdown(wait=True)
         self.http.close()
         try:
@@ -189,6 +207,37 @@ class Jobs:
         made = prepare_days(self.services.database)
         if made:
             logger.info("partitions_made", names=made)
+
+    def pull_bills(self) -> None:
+        """Pull bills from the providers that have an admin key, as far as that is due."""
+        services, settings = self.services, self.services.settings
+        for provider in list_pulled_providers(settings):
+            schedule = PullSchedule(
+                make_pull_order(settings, provider),
+                interval=timedelta(hours=settings.bills_pull_interval_hours),
+                stale_after=timedelta(hours=settings.bills_pull_stale_hours),
+            )
+            client = make_provider_client(services, provider, self.http, self.pause)
+            pull_on_schedule(services.database, client, schedule, now=services.clock())
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long, or end what the caller does when the server stops."""
+        if self.stopping.wait(seconds):
+            raise Unavailable("the server is stopping")
+
+    def close_statements(self) -> None:
+        """Close drafts of statements whose grace is over; what is refused stays a draft."""
+        services = self.services
+        allocate = make_allocate(
+            currency=services.settings.currency, price_list=services.price_list
+        )
+        for closing in close_due_drafts(services.database, allocate, now=services.clock()):
+            name, state = closing.statement.name, closing.statement.state.value
+            if closing.refusals:
+                details = [refusal.detail for refusal in closing.refusals]
+                logger.warning("statement_not_closed", statement=name, refusals=details)
+            else:
+                logger.info("statement_closed", statement=name, state=state)
 
     def report_week(self) -> None:
         """Write the report of the last complete week, once."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BeforeValidator,
     Field,
     SecretStr,
@@ -92,6 +93,15 @@ def _default_report_dir(values: dict[str, Any]) -> Path:
     return report_dir
 
 
+def _admin_key(provider: str) -> Any:
+    name = f"{provider.upper()}_ADMIN_KEY"
+    return _about(
+        f"Admin key by which bills are pulled; {name} does as well; empty means no pull",
+        unit="secret",
+        validation_alias=AliasChoices(f"{ENV_PREFIX}{name}", name),
+    )
+
+
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 
 
@@ -99,7 +109,11 @@ class Settings(BaseSettings):
     """Frozen settings of one process, read from ``TOKENBUDGET_<NAME>`` unless given by argument."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, frozen=True, env_ignore_empty=True, validate_default=True
+        env_prefix=ENV_PREFIX,
+        frozen=True,
+        env_ignore_empty=True,
+        validate_default=True,
+        populate_by_name=True,
     )
 
     # Where things are
@@ -343,12 +357,51 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[
         int, _about("How long one worker leads the jobs without renewal", unit="seconds", ge=3)
     ] = 30
+    statement_grace_hours: Annotated[
+        int, _about("How long a statement is a draft; 0 closes at once", unit="hours", ge=0, le=744)
+    ] = 72
+    statement_self_approval: Annotated[
+        bool, _about("Whether an API key may approve a restatement it proposed", unit="flag")
+    ] = False
+    gl_file: Annotated[
+        Path | None,
+        AfterValidator(_expanded),
+        _about("Accounts of the general ledger for journals (TOML)", unit="file"),
+    ] = None
     weekly_report_weekday: Annotated[
         int, _about("Weekday of the weekly report, Monday is 1", unit="ISO weekday", ge=1, le=7)
     ] = 1
     weekly_report_hour: Annotated[
         int, _about("Hour of the weekly report in the timezone", unit="hour", ge=0, le=23)
     ] = 6
+
+    # Pulls of bills
+    openai_admin_key: Annotated[SecretStr | None, _admin_key("openai")] = None
+    anthropic_admin_key: Annotated[SecretStr | None, _admin_key("anthropic")] = None
+    openai_url: Annotated[WebUrl, _about("Where OpenAI's admin API is", unit="URL")] = (
+        "https://api.openai.com"
+    )
+    anthropic_url: Annotated[WebUrl, _about("Where Anthropic's admin API is", unit="URL")] = (
+        "https://api.anthropic.com"
+    )
+    openai_account: Annotated[
+        str, _about("Account that bills pulled from OpenAI belong to", unit="name")
+    ] = ""
+    anthropic_account: Annotated[
+        str, _about("Account that bills pulled from Anthropic belong to", unit="name")
+    ] = ""
+    bills_pull_interval_hours: Annotated[
+        int, _about("Pause between pulls of bills", unit="hours", ge=1, le=168)
+    ] = 6
+    bills_pull_stale_hours: Annotated[
+        int, _about("Age of the last whole pull that is worth a warning", unit="hours", ge=1)
+    ] = 24
+    bills_restated_days: Annotated[
+        int, _about("Days before today that each pull reads again", unit="days", ge=1, le=90)
+    ] = 7
+    bills_invoice_day: Annotated[
+        int, _about("Until then a pull reads the month before again", unit="day", ge=0, le=31)
+    ] = 10
 
     @model_validator(mode="after")
     def _require_safe_combination(self) -> Self:

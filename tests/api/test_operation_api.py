@@ -77,6 +77,7 @@ def test_selfcheck_holds_on_an_honest_ledger(client: TestClient) -> None:
         "one charge stands for a call": True,
         "usage is found by when it occurred": True,
         "rollups of outcomes = outcomes": True,
+        "closed statements = their digests, totals and invoices": True,
     }
 
 

@@ -15,6 +15,8 @@ from rich.table import Table
 
 from tests.bench import (
     BenchRow,
+    bench_allocation,
+    bench_bills,
     bench_bulk,
     bench_costs,
     bench_costs_http,
@@ -25,6 +27,7 @@ from tests.bench import (
     bench_quota,
     bench_rating,
     bench_reattribution,
+    bench_reconcile,
     bench_rerating,
     bench_storage,
 )
@@ -35,12 +38,15 @@ BENCHES: Final[Mapping[str, Callable[[bool], list[BenchRow]]]] = {
     "ingest": lambda is_quick: bench_ingest.run(is_quick=is_quick),
     "otlp": lambda is_quick: bench_otlp.run(is_quick=is_quick),
     "bulk": lambda is_quick: bench_bulk.run(is_quick=is_quick),
+    "bills": lambda is_quick: bench_bills.run(is_quick=is_quick),
     "demo": lambda _: bench_demo.run(),
     "costs": lambda _: bench_costs.run(),
     "costs_http": lambda _: bench_costs_http.run(),
     "rating": lambda _: bench_rating.run(),
     "storage": lambda is_quick: bench_storage.run(is_quick=is_quick),
     "reattribution": lambda is_quick: bench_reattribution.run(is_quick=is_quick),
+    "allocation": lambda is_quick: bench_allocation.run(is_quick=is_quick),
+    "reconcile": lambda is_quick: bench_reconcile.run(is_quick=is_quick),
     "rerating": lambda is_quick: bench_rerating.run(is_quick=is_quick),
 }
 HEADINGS: Final = ("name", "figure", "unit", "baseline", "ratio", "target", "verdict")

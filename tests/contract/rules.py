@@ -39,7 +39,7 @@ LOOPS_THAT_SURVIVE = (
     "api/hot_protocol.py",
 )
 BROAD_ERRORS = frozenset({"Exception", "BaseException"})
-OPTIONAL_LIBRARIES = frozenset({"genai_prices", "psycopg"})
+OPTIONAL_LIBRARIES = frozenset({"genai_prices", "psycopg", "typst"})
 MIGRATIONS = "alembic/versions/"
 
 BANNED_WORDS = frozenset(

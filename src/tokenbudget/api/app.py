@@ -15,10 +15,13 @@ from starlette.types import Receive, Scope, Send
 
 from tokenbudget import __version__
 from tokenbudget.api import (
+    allocation_rules,
     authorization,
+    bills,
     budgets,
     costs,
     event_queries,
+    exports,
     integrations,
     keys,
     operation,
@@ -28,8 +31,12 @@ from tokenbudget.api import (
     prices,
     quota,
     quota_records,
+    reconciliations,
+    statement_documents,
+    statements,
     tag_rules,
     telemetry,
+    true_up,
 )
 from tokenbudget.api.access import AppState, KeyCache
 from tokenbudget.api.events import record_events
@@ -44,18 +51,25 @@ from tokenbudget.services.group_commit import GroupCommit
 FEATURES: Final = (
     quota,
     quota_records,
+    allocation_rules,
     authorization,
+    bills,
     budgets,
     costs,
     event_queries,
+    exports,
     integrations,
     outcomes,
     owners,
     policies,
     prices,
+    reconciliations,
     keys,
+    statement_documents,
+    statements,
     tag_rules,
     telemetry,
+    true_up,
     operation,
 )
 OUTPUTS_SECONDS: Final = 300

@@ -14,19 +14,26 @@ import typer
 from tokenbudget import __version__
 from tokenbudget.cli import (
     agreements,
+    allocation,
+    bill_pulls,
     bills,
     budgets,
     calibrate,
     cost,
     demo,
     events,
+    export,
     keys,
     operate,
     policies,
     prices,
+    reconcile,
     report,
     serve,
+    statement_documents,
+    statements,
     tags,
+    true_up,
 )
 from tokenbudget.domain.errors import TokenbudgetError
 
@@ -42,17 +49,25 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("serve")(serve.serve)
 app.add_typer(events.app, name="events")
+bills.app.command("pull")(bill_pulls.pull)
+bills.app.command("true-up")(true_up.true_up)
 app.add_typer(bills.app, name="bills")
 prices.app.command("calibrate")(calibrate.calibrate)
 app.add_typer(prices.app, name="prices")
 app.add_typer(agreements.app, name="agreements")
 app.command("cost")(cost.cost)
 app.add_typer(budgets.app, name="budgets")
-app.command("reconcile")(bills.reconcile)
+app.command("reconcile")(reconcile.reconcile)
+app.command("untracked")(reconcile.untracked)
+app.command("coverage")(reconcile.coverage)
+statements.app.command("export")(statement_documents.export)
+app.add_typer(statements.app, name="statements")
 app.add_typer(report.app, name="report")
+app.add_typer(export.app, name="export")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tags.app, name="tags")
 app.add_typer(policies.app, name="policies")
+app.add_typer(allocation.app, name="allocation")
 app.command("selfcheck")(operate.run_selfcheck)
 app.command("doctor")(operate.doctor)
 app.add_typer(operate.database_app, name="db")

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 from tokenbudget import __version__
-from tokenbudget.bootstrap import prepare_database
+from tokenbudget.bootstrap import (
+    Services,
+    list_pulled_providers,
+    make_pull_order,
+    prepare_database,
+)
 from tokenbudget.cli.console import print_rows
 from tokenbudget.cli.start import opened, started
 from tokenbudget.domain.errors import TokenbudgetError
+from tokenbudget.formats.bill_requests import get_api
+from tokenbudget.services.bill_pulls import list_stale
 from tokenbudget.services.health import is_ready
 from tokenbudget.services.selfcheck import selfcheck
 from tokenbudget.settings import describe_settings
@@ -77,4 +85,24 @@ def _diagnose() -> list[dict[str, str]]:
     except TokenbudgetError as error:
         return [*rows, {"part": "database", "ok": "no", "detail": error.detail}]
     kind = services.database.url.get_backend_name()
-    return [*rows, {"part": "database", "ok": "yes", "detail": kind}]
+    return [*rows, {"part": "database", "ok": "yes", "detail": kind}, *_diagnose_pulls(services)]
+
+
+def _diagnose_pulls(services: Services) -> list[dict[str, str]]:
+    """Give a row for each provider whose bills are pulled: no pull may be late."""
+    settings = services.settings
+    hours = settings.bills_pull_stale_hours
+    rows = []
+    for provider in list_pulled_providers(settings):
+        stale = list_stale(
+            services.database,
+            get_api(provider),
+            make_pull_order(settings, provider).account,
+            now=services.clock(),
+            limit=timedelta(hours=hours),
+        )
+        late = f"not pulled to the end in {hours} hours: {', '.join(stale)}"
+        detail = late if stale else "pulled"
+        ok = "no" if stale else "yes"
+        rows.append({"part": f"bills of {provider}", "ok": ok, "detail": detail})
+    return rows

@@ -18,7 +18,8 @@ DRIFT_STEP: Final = 7
 UNTRACKED_PER_MILLE: Final = 37
 MAX_BUCKETS: Final = 180
 
-TRACKED_KEY: Final = ("proj_gateway", "key_gateway_prod")
+TRACKED_PROJECT: Final = "proj_gateway"
+TRACKED_KEY: Final = (TRACKED_PROJECT, "key_gateway_prod")
 UNTRACKED_KEY: Final = ("proj_default", "key_found_in_a_notebook")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import polars as pl
 
+from tokenbudget.demo.bill import TRACKED_PROJECT
 from tokenbudget.demo.features import (
     CHAT_ASSISTANT,
     CLIENT_MODELS,
@@ -56,6 +57,7 @@ ENVELOPE_FIELDS: Final = (
     "occurred_at",
     "provider",
     "model",
+    "account",
     "operation",
     "status",
     "attempt",
@@ -110,7 +112,10 @@ def _replay() -> pl.DataFrame:
     aged = (trace.with_columns(age_micros=age) for trace in traces)
     return (
         pl.concat(aged, how="diagonal")
-        .with_columns(prompt_version=prompt_version.otherwise(pl.lit("v1")))
+        .with_columns(
+            prompt_version=prompt_version.otherwise(pl.lit("v1")),
+            account=pl.when(provider="openai").then(pl.lit(TRACKED_PROJECT)),
+        )
         .sort("age_micros", "source", "event_id", descending=[True, False, False])
     )
 
