@@ -265,6 +265,19 @@ def test_a_closed_month_shows_it_as_a_correction_in_the_next_statement(
     assert september.total_nanos == -750 * CENT
 
 
+def test_usage_falls_to_a_later_bill_of_another_month_for_the_same_day(
+    database: Database, tmp_path: Path
+) -> None:
+    usage = bring(database, write_bill(tmp_path / "usage", Told("b", 1, cents=None, tokens=7)))
+    wrong = bring(database, write_bill(tmp_path / "wrong", Told("b", 1, cents=2, month=202609)))
+    later = bring(database, write_bill(tmp_path / "later", Told("b", 1, cents=2)))
+
+    withdraw(database, wrong.import_id)
+
+    [row] = [row for row in rows_of(database) if row.import_id == usage.import_id]
+    assert row.superseded_by == later.import_id
+
+
 DAYS = st.builds(
     Told,
     account=st.sampled_from(["a", "b"]),

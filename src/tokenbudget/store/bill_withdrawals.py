@@ -46,7 +46,10 @@ def list_places(session: Session, import_id: str) -> Sequence[Place]:
 
 
 def iterate_successors(session: Session, place: Place) -> Iterator[Successor]:
-    """Give the later imports in force that may restate rows of this place, in their order."""
+    """Give the later imports in force that may restate rows of this place, in their order.
+
+    They may be of another billing month: what was used has none.
+    """
     table, bill = table_of(BillRestatementRow), table_of(BillImportRow)
     restated = place.restated
     conditions = [
@@ -61,9 +64,6 @@ def iterate_successors(session: Session, place: Place) -> Iterator[Successor]:
             table.c.period_start < restated.period.end, table.c.period_end > restated.period.start
         )
         conditions.append(sa.or_(table.c.period_start.is_(None), overlaps))
-    if restated.billing_month is not None:
-        is_of_month = table.c.billing_month == restated.billing_month
-        conditions.append(sa.or_(table.c.billing_month.is_(None), is_of_month))
     statement = (
         sa.select(table, bill.c.part_of)
         .join_from(table, bill, table.c.import_id == bill.c.id)
