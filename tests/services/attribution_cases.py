@@ -8,12 +8,13 @@ from typing import Any
 
 from tests.builders import PRICES, broken_rules, rows_of
 from tests.conftest import FrozenClock
+from tokenbudget.domain.documents import Applied
 from tokenbudget.domain.owners import OwnerEntry, OwnerFacts, OwnerKind
 from tokenbudget.domain.reattribution import Reattribution, UsePeriod
 from tokenbudget.formats.tag_rules import parse_tag_rules
 from tokenbudget.services.owners import apply_owners
 from tokenbudget.services.reattribution import approve_reattribution, propose_reattribution
-from tokenbudget.services.tag_rules import TagRulesApplied, apply_tag_rules
+from tokenbudget.services.tag_rules import apply_tag_rules
 from tokenbudget.store.db import Database
 from tokenbudget.store.tables import ChargeRow, DimensionSetRow, RollupRow
 
@@ -26,7 +27,7 @@ def set_rules(
     clock: FrozenClock,
     *rules: Mapping[str, Any],
     mappings: list[dict[str, Any]] | None = None,
-) -> TagRulesApplied:
+) -> Applied:
     """Put these rules and mappings in force."""
     draft = parse_tag_rules({"rule": list(rules), "mapping": mappings or []})
     return apply_tag_rules(database, draft, now=clock())

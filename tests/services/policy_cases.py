@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from tests.builders import PLAIN_RATES, ask, make_budget, set_budgets
 from tests.price_builders import day, make_model, make_price, make_price_list
+from tokenbudget.domain.documents import Applied
 from tokenbudget.domain.prices import ProviderPrices
 from tokenbudget.formats.policies import parse_policies
 from tokenbudget.services.ledger import Ledger
-from tokenbudget.services.policies import PoliciesApplied, apply_policies
+from tokenbudget.services.policies import apply_policies
 
 LARGE_RATES: Final = {"input_tokens": 10_000_000, "output_tokens": 20_000_000}
 SMALL_RATES: Final = {"input_tokens": 100_000, "output_tokens": 200_000}
@@ -42,7 +43,7 @@ SIZES: Final = make_price_list(
 LADDER: Final = ["large", "medium", "small"]
 
 
-def put_policies(ledger: Ledger, *policies: dict[str, Any]) -> PoliciesApplied:
+def put_policies(ledger: Ledger, *policies: dict[str, Any]) -> Applied:
     """Put these hard policies, which all have an id of their own, in place of all others."""
     entries = [
         {"id": f"p{number}", "mode": "hard", **policy}

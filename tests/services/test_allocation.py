@@ -10,13 +10,13 @@ import pytest
 from tests.allocation_ledger import DOLLAR, FIRST, NOW, bill, fill, line, use
 from tests.rollup_builders import make_dimensions
 from tokenbudget.bootstrap import Services
+from tokenbudget.domain.documents import EntryChange
 from tokenbudget.domain.owners import OwnerEntry, OwnerFacts, OwnerKind
 from tokenbudget.domain.statements import MonthAllocation
 from tokenbudget.formats.allocation_rules import parse_allocation_rules
 from tokenbudget.formats.tag_rules import parse_tag_rules
 from tokenbudget.services.allocation import allocate_month, preview_allocation
 from tokenbudget.services.allocation_rules import (
-    RuleChange,
     apply_allocation_rules,
     get_allocation_rules,
     list_versions,
@@ -241,14 +241,14 @@ def test_every_other_rule_makes_a_version_that_says_what_changed(services: Servi
     changed = apply_allocation_rules(services.database, second, now=NOW)
 
     assert added.changes == (
-        RuleChange("pool", "tax", "added"),
-        RuleChange("unbilled", "vllm, sglang", "added"),
+        EntryChange("pool", "tax", "added"),
+        EntryChange("unbilled", "vllm, sglang", "added"),
     )
     assert (again.version, again.is_changed) == (1, False)
     assert changed.changes == (
-        RuleChange("tolerance", "1%", "changed"),
-        RuleChange("pool", "tax", "changed"),
-        RuleChange("unbilled", "vllm, sglang", "removed"),
+        EntryChange("tolerance", "1%", "changed"),
+        EntryChange("pool", "tax", "changed"),
+        EntryChange("unbilled", "vllm, sglang", "removed"),
     )
     versions = list_versions(services.database, limit=5)
     assert [(each.version, each.recorded_by) for each in versions] == [(2, None), (1, "key")]

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from tests.builders import contents, make_event, record, rows_of
 from tests.conftest import FrozenClock
 from tests.services.attribution_cases import TO_SEARCH, set_rules, spent_by
+from tokenbudget.domain.documents import EntryChange
 from tokenbudget.formats.tag_rules import parse_tag_rules
 from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.tag_rules import (
-    EntryChange,
     apply_tag_rules,
     get_tag_rules,
     list_versions,
@@ -24,7 +24,7 @@ def named(*names: str) -> list[dict[str, object]]:
     return [{"name": name, "when": {"tenant": name}, "set": {"team": name}} for name in names]
 
 
-def changed(changes: Iterable[EntryChange]) -> list[tuple[str, str, int]]:
+def changed(changes: Iterable[EntryChange]) -> list[tuple[str, str, int | None]]:
     """Give the name, action and position of each change."""
     return [(change.name, change.action, change.position) for change in changes]
 

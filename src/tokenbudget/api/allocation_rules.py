@@ -11,7 +11,7 @@ from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody
 from tokenbudget.domain.months import parse_month
 from tokenbudget.formats.allocation_previews import describe_allocation
 from tokenbudget.formats.allocation_rules import KINDS, parse_allocation_rules
-from tokenbudget.formats.documents import describe_version
+from tokenbudget.formats.documents import describe_applied, describe_version
 from tokenbudget.services.allocation import preview_allocation
 from tokenbudget.services.allocation_rules import (
     apply_allocation_rules,
@@ -51,14 +51,7 @@ def put_rules(
         by=key.key_id or None,
         dry_run=dry_run,
     )
-    return {
-        "version": applied.version,
-        "is_changed": applied.is_changed,
-        "changes": [
-            {"kind": change.kind, "name": change.name, "action": change.action}
-            for change in applied.changes
-        ],
-    }
+    return describe_applied(applied)
 
 
 @router.get("/history", dependencies=READ, operation_id="list_allocation_rule_versions")

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from tokenbudget.api.access import ServicesIn, require_scope
 from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody, read_pieces
+from tokenbudget.api.paging import link_next
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.formats.bill_views import (
     describe_import,
@@ -118,7 +119,7 @@ def show_bills(
 ) -> dict[str, Any]:
     """Give the imports of bills, newest first."""
     page = list_imports(services.database, cursor=cursor, limit=limit)
-    _link(request, response, page.next_cursor)
+    link_next(request, response, page.next_cursor)
     described = [
         describe_import(each.row, superseded_lines=each.superseded_lines) for each in page.records
     ]
@@ -143,7 +144,7 @@ def show_lines(
 ) -> dict[str, Any]:
     """Give the lines of one bill in the order of the file, those no longer in force too."""
     page = list_lines(services.database, bill_id, cursor=cursor, limit=limit)
-    _link(request, response, page.next_cursor)
+    link_next(request, response, page.next_cursor)
     return {"lines": [describe_line(each) for each in page.lines], "next": page.next_cursor}
 
 
@@ -170,12 +171,6 @@ def withdraw_bill(
         "withdrawn_lines": withdrawn.withdrawn_lines,
         "restored_lines": withdrawn.restored_lines,
     }
-
-
-def _link(request: Request, response: Response, cursor: str | None) -> None:
-    if cursor is not None:
-        next_page = request.url.include_query_params(cursor=cursor)
-        response.headers["link"] = f'<{next_page}>; rel="next"'
 
 
 def _file_name(text: str) -> str:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tokenbudget.api.access import ServicesIn, require_scope
+from tokenbudget.api.paging import next_link
 from tokenbudget.domain.costs import MAX_PAGE_ROWS, require_rolled_up
 from tokenbudget.domain.money import format_nanos
 from tokenbudget.domain.periods import format_instant
@@ -147,6 +148,5 @@ def _headers(request: Request, table: CostTable, currency: str) -> dict[str, str
         "x-total-effective-cost": format_nanos(table.totals.effective_nanos),
     }
     if table.next_cursor is not None:
-        next_page = request.url.include_query_params(cursor=table.next_cursor)
-        headers["link"] = f'<{next_page}>; rel="next"'
+        headers["link"] = next_link(request, table.next_cursor)
     return headers

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tokenbudget.api.access import ServicesIn, require_scope
+from tokenbudget.api.paging import link_next
 from tokenbudget.domain.event_queries import USUAL_PAGE_EVENTS
 from tokenbudget.formats.event_views import (
     EventQueryText,
@@ -64,9 +65,7 @@ def show_events(
     """
     query = parse_event_query(EventQueryText(**parameters.model_dump()))
     page = list_events(services.database, services.price_list, query)
-    if page.next_cursor is not None:
-        next_page = request.url.include_query_params(cursor=page.next_cursor)
-        response.headers["link"] = f'<{next_page}>; rel="next"'
+    link_next(request, response, page.next_cursor)
     return describe_page(page, currency=services.settings.currency)
 
 

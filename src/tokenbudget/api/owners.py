@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import BaseModel
 
 from tokenbudget.api.access import ServicesIn, require_scope
+from tokenbudget.api.paging import link_next
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.owners import OwnerKey, OwnerKind
 from tokenbudget.domain.periods import parse_instant
@@ -65,9 +66,7 @@ def get_owners(
     found = list_owners(services.database, instant, after=after, limit=limit + 1)
     page = found[:limit]
     next_cursor = encode_cursor(page[-1].key) if len(found) > limit else None
-    if next_cursor is not None:
-        next_page = request.url.include_query_params(cursor=next_cursor)
-        response.headers["link"] = f'<{next_page}>; rel="next"'
+    link_next(request, response, next_cursor)
     return OwnersAnswer(
         owner=[OwnerAnswer(**describe_owner(each)) for each in page], next=next_cursor
     )

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 
 from tokenbudget.api.access import ServicesIn, require_scope
 from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody
-from tokenbudget.formats.documents import describe_version
+from tokenbudget.formats.documents import describe_applied, describe_version
 from tokenbudget.formats.policies import parse_policies, require_asked_tags
 from tokenbudget.services.keys import KeyFacts
 from tokenbudget.services.policies import (
@@ -46,14 +46,7 @@ def put_policies(
     applied = apply_policies(
         services.database, draft, now=services.clock(), by=key.key_id or None, dry_run=dry_run
     )
-    return {
-        "version": applied.version,
-        "is_changed": applied.is_changed,
-        "changes": [
-            {"kind": change.kind, "name": change.name, "action": change.action}
-            for change in applied.changes
-        ],
-    }
+    return describe_applied(applied)
 
 
 @router.get("/history", dependencies=READ, operation_id="list_policy_versions")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from tokenbudget.api.access import ServicesIn, require_scope
+from tokenbudget.api.paging import link_next
 from tokenbudget.domain.periods import parse_instant
 from tokenbudget.formats.quota_records import describe_kept_decisions, describe_open_calls
 from tokenbudget.services.decisions import (
@@ -57,7 +58,7 @@ def show_decisions(
         cursor=given.cursor,
     )
     page = list_kept_decisions(services.database, query)
-    _link(request, response, page.next_cursor)
+    link_next(request, response, page.next_cursor)
     return describe_kept_decisions(page, currency=services.settings.currency)
 
 
@@ -71,11 +72,5 @@ def show_unsettled(
 ) -> dict[str, Any]:
     """Give calls that were sent and never told their end, and holds that ran out, newest first."""
     page = list_unsettled(services.database, cursor=cursor, limit=limit)
-    _link(request, response, page.next_cursor)
+    link_next(request, response, page.next_cursor)
     return describe_open_calls(page, currency=services.settings.currency)
-
-
-def _link(request: Request, response: Response, cursor: str | None) -> None:
-    if cursor is not None:
-        next_page = request.url.include_query_params(cursor=cursor)
-        response.headers["link"] = f'<{next_page}>; rel="next"'

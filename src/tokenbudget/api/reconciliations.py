@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tokenbudget.api.access import ServicesIn, require_scope
+from tokenbudget.api.paging import link_next
 from tokenbudget.bootstrap import Services
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.months import parse_month
@@ -127,9 +128,7 @@ def _paged(
     first = 0 if parameters.cursor is None else _decode_place(parameters.cursor)
     behind = first + parameters.limit
     cursor = encode_cursor([behind]) if behind < len(items) else None
-    if cursor is not None:
-        next_page = request.url.include_query_params(cursor=cursor)
-        response.headers["link"] = f'<{next_page}>; rel="next"'
+    link_next(request, response, cursor)
     return items[first:behind], cursor
 
 

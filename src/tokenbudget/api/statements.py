@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from tokenbudget.api.access import ServicesIn, require_scope
 from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody
 from tokenbudget.api.costs import CSV_TYPE, choose_media_type
+from tokenbudget.api.paging import link_next
 from tokenbudget.bootstrap import Services
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.money import format_nanos
@@ -96,7 +97,7 @@ def show_statements(
     next_cursor = None
     if len(found) > limit:
         next_cursor = encode_cursor((page[-1].month, page[-1].version))
-        _link_next(request, response, next_cursor)
+        link_next(request, response, next_cursor)
     return {"statements": [describe_header(each) for each in page], "next": next_cursor}
 
 
@@ -285,8 +286,3 @@ def _number_of(part: CursorPart) -> int:
     if not isinstance(part, int) or not 0 <= part <= LAST:
         raise InvalidInput("cursor is not one that a page of this list gave", field="cursor")
     return part
-
-
-def _link_next(request: Request, response: Response, cursor: str) -> None:
-    next_page = request.url.include_query_params(cursor=cursor)
-    response.headers["link"] = f'<{next_page}>; rel="next"'

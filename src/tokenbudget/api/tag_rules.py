@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from tokenbudget.api.access import ServicesIn, require_scope
 from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody
-from tokenbudget.formats.documents import describe_version
+from tokenbudget.formats.documents import describe_applied, describe_version
 from tokenbudget.formats.reattribution import describe_reattribution, parse_use_period
 from tokenbudget.formats.tag_rules import parse_tag_rules, require_known_tags
 from tokenbudget.services.keys import KeyFacts
@@ -56,19 +56,7 @@ def put_tag_rules(
     applied = apply_tag_rules(
         services.database, draft, now=services.clock(), by=key.key_id or None, dry_run=dry_run
     )
-    return {
-        "version": applied.version,
-        "is_changed": applied.is_changed,
-        "changes": [
-            {
-                "kind": change.kind,
-                "position": change.position,
-                "name": change.name,
-                "action": change.action,
-            }
-            for change in applied.changes
-        ],
-    }
+    return describe_applied(applied)
 
 
 @router.get("/history", dependencies=READ, operation_id="list_tag_rule_versions")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tokenbudget.api.access import ServicesIn, require_scope
+from tokenbudget.api.paging import link_next
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.months import month_period, parse_month
 from tokenbudget.domain.periods import parse_instant
@@ -92,9 +93,7 @@ def get_usage(
     rows = [row for row in result.rows if after is None or row.key > after]
     page = rows[: asked.limit]
     next_cursor = encode_cursor(cursor_of(page[-1].key)) if len(rows) > asked.limit else None
-    if next_cursor is not None:
-        next_page = request.url.include_query_params(cursor=next_cursor)
-        response.headers["link"] = f'<{next_page}>; rel="next"'
+    link_next(request, response, next_cursor)
     content: dict[str, Any] = {
         "period": asked.period,
         "rows": [describe_row(row) for row in page],

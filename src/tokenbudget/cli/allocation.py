@@ -10,6 +10,7 @@ import typer
 
 from tokenbudget.cli.budgets import read_text
 from tokenbudget.cli.console import print_rows
+from tokenbudget.cli.documents import print_applied
 from tokenbudget.cli.start import started
 from tokenbudget.domain.months import parse_month
 from tokenbudget.formats.allocation_previews import describe_allocation
@@ -35,19 +36,7 @@ def apply(
     applied = apply_allocation_rules(
         services.database, draft, now=services.clock(), dry_run=dry_run
     )
-    rows = [
-        {"kind": change.kind, "name": change.name, "action": change.action}
-        for change in applied.changes
-    ]
-    if as_json:
-        print_rows("", rows, as_json=True)
-        return
-    if not applied.is_changed:
-        print(f"Allocation rules: version {applied.version} is in force and says just this.")
-        return
-    print_rows("Allocation rules", rows, as_json=False)
-    would = "would be" if dry_run else "is"
-    print(f"Version {applied.version} {would} in force.")
+    print_applied("Allocation rules", applied, dry_run=dry_run, as_json=as_json)
 
 
 @app.command("show")

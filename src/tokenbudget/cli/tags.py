@@ -11,6 +11,7 @@ import typer
 from tokenbudget.bootstrap import Services
 from tokenbudget.cli.budgets import read_text
 from tokenbudget.cli.console import print_rows, progress
+from tokenbudget.cli.documents import print_applied
 from tokenbudget.cli.options import with_options
 from tokenbudget.cli.start import started
 from tokenbudget.domain.errors import InvalidInput
@@ -43,26 +44,7 @@ def apply(
     services = started()
     require_known_tags(draft, services.settings.unrolled_tags)
     applied = apply_tag_rules(services.database, draft, now=services.clock(), dry_run=dry_run)
-    rows = [
-        {
-            "kind": change.kind,
-            "position": change.position,
-            "name": change.name,
-            "action": change.action,
-        }
-        for change in applied.changes
-    ]
-    if as_json:
-        print_rows("", rows, as_json=True)
-        return
-    if not applied.is_changed:
-        print(f"Tag rules: version {applied.version} is in force and says just this.")
-        return
-    print_rows("Tag rules", rows[:MAX_SHOWN], as_json=False)
-    if len(rows) > MAX_SHOWN:
-        print(f"{len(rows) - MAX_SHOWN} further changes are not shown; --json has them")
-    would = "would be" if dry_run else "is"
-    print(f"Version {applied.version} {would} in force.")
+    print_applied("Tag rules", applied, dry_run=dry_run, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)

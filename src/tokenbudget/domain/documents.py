@@ -21,6 +21,29 @@ class DocumentVersion:
     recorded_by: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EntryChange:
+    """What became of one entry: ``added``, ``removed``, ``changed`` or ``moved``.
+
+    ``position`` counts from 1 where the order of entries matters: that of what is in force
+    afterwards, or of what was for a removed one.
+    """
+
+    kind: str
+    name: str
+    action: str
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The version in force afterwards, and what makes it another than the one before."""
+
+    version: int
+    is_changed: bool
+    changes: tuple[EntryChange, ...]
+
+
 def compare_entries(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, str]:
     """Give what became of each entry by its name: added, changed, moved or removed.
 

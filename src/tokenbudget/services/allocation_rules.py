@@ -12,7 +12,12 @@ from typing import Any, Final
 
 from sqlmodel import Session
 
-from tokenbudget.domain.documents import DocumentVersion, compare_entries
+from tokenbudget.domain.documents import (
+    Applied,
+    DocumentVersion,
+    EntryChange,
+    compare_entries,
+)
 from tokenbudget.formats.allocation_rules import (
     KINDS,
     AllocationRulesDraft,
@@ -22,27 +27,6 @@ from tokenbudget.services.documents import DocumentShelf
 from tokenbudget.store.bill_tables import AllocationRulesRow
 from tokenbudget.store.db import Database
 from tokenbudget.store.documents import find_document
-
-
-@dataclass(frozen=True, slots=True)
-class RuleChange:
-    """What became of one entry: ``added``, ``removed``, ``changed`` or ``moved``.
-
-    ``kind`` is tolerance, pool, commitment, acceptance or unbilled.
-    """
-
-    kind: str
-    name: str
-    action: str
-
-
-@dataclass(frozen=True, slots=True)
-class RulesApplied:
-    """The version in force afterwards, and what makes it another than the one before."""
-
-    version: int
-    is_changed: bool
-    changes: tuple[RuleChange, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +47,13 @@ def apply_allocation_rules(
     now: datetime,
     by: str | None = None,
     dry_run: bool = False,
-) -> RulesApplied:
+) -> Applied:
     """Give what changes, having put the draft in place of all that was in force.
 
     ``by`` is the id of the API key that asks. What is in force already makes no new version.
     Statements that are closed stay as they are.
     """
-    replaced = SHELF.replace(database, draft.content, now=now, by=by, dry_run=dry_run)
-    if replaced.before is None:
-        return RulesApplied(replaced.version, is_changed=False, changes=())
-    changes = _compare(replaced.before, draft.content)
-    return RulesApplied(replaced.version, is_changed=True, changes=tuple(changes))
+    return SHELF.apply(database, draft.content, _compare, now=now, by=by, dry_run=dry_run)
 
 
 def get_allocation_rules(database: Database) -> DocumentVersion:
@@ -95,16 +75,16 @@ def load_allocation_rules(session: Session) -> RulesInForce:
     return RulesInForce(row.version, draft)
 
 
-def _compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[RuleChange]:
+def _compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[EntryChange]:
     """Give what became of every entry, those of a kind that are gone last."""
     if before["tolerance"] != after["tolerance"]:
-        yield RuleChange("tolerance", after["tolerance"], "changed")
+        yield EntryChange("tolerance", after["tolerance"], "changed")
     names = {"unbilled": "provider"}
     for kind in KINDS:
         name = names.get(kind, "name")
         actions = compare_entries(_by(name, before[kind]), _by(name, after[kind]))
         for entry, action in actions.items():
-            yield RuleChange(kind, entry, action)
+            yield EntryChange(kind, entry, action)
 
 
 def _by(name: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -6,24 +6,19 @@ versions is handed in, with the content it has before the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tokenbudget.domain.documents import DocumentVersion
+from tokenbudget.domain.documents import Applied, DocumentVersion, EntryChange
 from tokenbudget.store.budgets import change_rules
 from tokenbudget.store.db import Database
 from tokenbudget.store.document_tables import DocumentRow
 from tokenbudget.store.documents import add_document, find_document, list_documents
 
-
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """The version in force afterwards, and the content before it where that was another."""
-
-    version: int
-    before: Mapping[str, Any] | None
+Compare = Callable[[Mapping[str, Any], Mapping[str, Any]], Iterable[EntryChange]]
+"""Tells what makes the second content another than the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +28,24 @@ class DocumentShelf:
     model: type[DocumentRow]
     nothing: Mapping[str, Any]
 
-    def replace(
+    def apply(
         self,
         database: Database,
         content: Mapping[str, Any],
+        compare: Compare,
         *,
         now: datetime,
         by: str | None,
         dry_run: bool,
-    ) -> Replaced:
-        """Put the content in place of what is in force; what is in force makes no new version.
+    ) -> Applied:
+        """Give what changes, having put the content in place of what is in force.
 
-        ``by`` is the id of the API key that asks.
+        What is in force already makes no new version. ``by`` is the id of the API key that asks.
         """
         with database.transaction(is_kept=not dry_run) as session:
             present = self._view(find_document(session, self.model))
             if present.content == content:
-                return Replaced(present.version, None)
+                return Applied(present.version, is_changed=False, changes=())
             change_rules(session)
             # While this one waited for the rules, another may have written a version.
             present = self._view(find_document(session, self.model))
@@ -58,7 +54,7 @@ class DocumentShelf:
                 version=version, content=dict(content), recorded_at=now, recorded_by=by
             )
             add_document(session, row)
-        return Replaced(version, present.content)
+        return Applied(version, is_changed=True, changes=tuple(compare(present.content, content)))
 
     def present(self, database: Database) -> DocumentVersion:
         """Give the version in force."""

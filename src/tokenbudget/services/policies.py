@@ -6,13 +6,17 @@ It owns what an apply changes. It refuses to judge calls (``screening.py``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from sqlmodel import Session
 
-from tokenbudget.domain.documents import DocumentVersion, compare_entries
+from tokenbudget.domain.documents import (
+    Applied,
+    DocumentVersion,
+    EntryChange,
+    compare_entries,
+)
 from tokenbudget.domain.owners import Owner
 from tokenbudget.domain.policies import PolicyBook
 from tokenbudget.formats.policies import PoliciesDraft, parse_policies
@@ -20,25 +24,6 @@ from tokenbudget.services.documents import DocumentShelf
 from tokenbudget.store.db import Database
 from tokenbudget.store.documents import find_document
 from tokenbudget.store.policy_tables import PoliciesRow
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyChange:
-    """What became of one class or policy: ``added``, ``removed``, ``changed`` or ``moved``."""
-
-    kind: str
-    name: str
-    action: str
-
-
-@dataclass(frozen=True, slots=True)
-class PoliciesApplied:
-    """The version in force afterwards, and what makes it another than the one before."""
-
-    version: int
-    is_changed: bool
-    changes: tuple[PolicyChange, ...]
-
 
 SHELF: Final = DocumentShelf(PoliciesRow, PoliciesDraft().content)
 
@@ -50,17 +35,13 @@ def apply_policies(
     now: datetime,
     by: str | None = None,
     dry_run: bool = False,
-) -> PoliciesApplied:
+) -> Applied:
     """Give what changes, having put the draft in place of all that was in force.
 
     ``by`` is the id of the API key that asks. What is in force already makes no new version. Holds
     that were granted stay.
     """
-    replaced = SHELF.replace(database, draft.content, now=now, by=by, dry_run=dry_run)
-    if replaced.before is None:
-        return PoliciesApplied(replaced.version, is_changed=False, changes=())
-    changes = _compare(replaced.before, draft.content)
-    return PoliciesApplied(replaced.version, is_changed=True, changes=changes)
+    return SHELF.apply(database, draft.content, _compare, now=now, by=by, dry_run=dry_run)
 
 
 def get_policies(database: Database) -> DocumentVersion:
@@ -80,12 +61,12 @@ def load_policies(session: Session, owners: Sequence[Owner]) -> PolicyBook:
     return PolicyBook(draft.policies, owners)
 
 
-def _compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[PolicyChange, ...]:
+def _compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[EntryChange, ...]:
     """Give what became of every class and policy, those that are gone last."""
     classes = compare_entries(before["classes"], after["classes"])
     policies = compare_entries(_by_id(before["policy"]), _by_id(after["policy"]))
     return tuple(
-        PolicyChange(kind, name, action)
+        EntryChange(kind, name, action)
         for kind, actions in (("class", classes), ("policy", policies))
         for name, action in actions.items()
     )

@@ -6,11 +6,15 @@ It owns what an apply changes; it refuses to touch usage that is recorded (``rea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from tokenbudget.domain.documents import DocumentVersion, compare_entries
+from tokenbudget.domain.documents import (
+    Applied,
+    DocumentVersion,
+    EntryChange,
+    compare_entries,
+)
 from tokenbudget.formats.tag_rules import TagRulesDraft
 from tokenbudget.services.documents import DocumentShelf
 from tokenbudget.store.db import Database
@@ -20,28 +24,6 @@ KINDS: Final = ("mapping", "rule")
 SHELF: Final = DocumentShelf(TagRulesRow, {kind: [] for kind in KINDS})
 
 
-@dataclass(frozen=True, slots=True)
-class EntryChange:
-    """What became of one mapping or rule: ``added``, ``removed``, ``changed`` or ``moved``.
-
-    ``position`` is its place in the list, from 1, before for what is removed, else afterwards.
-    """
-
-    kind: str
-    name: str
-    action: str
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class TagRulesApplied:
-    """The version in force afterwards, and what makes it another than the one before."""
-
-    version: int
-    is_changed: bool
-    changes: tuple[EntryChange, ...]
-
-
 def apply_tag_rules(
     database: Database,
     draft: TagRulesDraft,
@@ -49,18 +31,13 @@ def apply_tag_rules(
     now: datetime,
     by: str | None = None,
     dry_run: bool = False,
-) -> TagRulesApplied:
+) -> Applied:
     """Give what changes, having put the draft in place of all that was in force.
 
     ``by`` is the id of the API key that asks. What is in force already makes no new version. Usage
     that is recorded stays where it counts.
     """
-    replaced = SHELF.replace(database, draft.content, now=now, by=by, dry_run=dry_run)
-    if replaced.before is None:
-        return TagRulesApplied(replaced.version, is_changed=False, changes=())
-    before = replaced.before
-    changes = [change for kind in KINDS for change in _compare(kind, before, draft.content)]
-    return TagRulesApplied(replaced.version, is_changed=True, changes=tuple(changes))
+    return SHELF.apply(database, draft.content, _changes, now=now, by=by, dry_run=dry_run)
 
 
 def get_tag_rules(database: Database) -> DocumentVersion:
@@ -71,6 +48,10 @@ def get_tag_rules(database: Database) -> DocumentVersion:
 def list_versions(database: Database, *, limit: int) -> list[DocumentVersion]:
     """Give the latest versions, newest first."""
     return SHELF.latest(database, limit=limit)
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[EntryChange]:
+    return [change for kind in KINDS for change in _compare(kind, before, after)]
 
 
 def _compare(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[EntryChange]:
