@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.builders import make_events
-from tokenbudget.bootstrap import Services, open_services, prepare_database
+from tokenbudget.bootstrap import Services, open_price_list, open_services, prepare_database
 from tokenbudget.cli import main
 from tokenbudget.settings import load_settings
 
@@ -49,13 +50,30 @@ class Ran:
 Command = Callable[..., Ran]
 
 
+@pytest.fixture(scope="session")
+def data_template(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a data directory to copy, as a first command leaves it: migrated, prices compiled."""
+    directory = tmp_path_factory.mktemp("template") / "data"
+    directory.mkdir()
+    shutil.copyfile(sqlite_template, directory / "tokenbudget.db")
+    open_price_list(load_settings(data_dir=directory))
+    return directory
+
+
 @pytest.fixture
 def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    data_template: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Command]:
-    """Give a function that runs a command in this process, on a data directory of its own."""
+    """Give a function that runs a command in this process, on a data directory of its own.
+
+    Making one takes longer than most commands do, so it is a copy.
+    """
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    shutil.copytree(data_template, tmp_path / "data")
     monkeypatch.setenv("TOKENBUDGET_DATA_DIR", str(tmp_path / "data"))
 
     def run(*arguments: str | Path, stdin: bytes = b"", **variables: str) -> Ran:

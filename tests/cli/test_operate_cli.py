@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -131,8 +132,10 @@ def test_a_database_newer_than_the_code_is_refused_and_left_alone(
 
 
 def test_a_database_older_than_the_code_is_refused_when_it_may_not_be_migrated(
-    command: Command,
+    command: Command, tmp_path: Path
 ) -> None:
+    (tmp_path / "data" / "tokenbudget.db").unlink()
+
     result = command("selfcheck", migrate_on_start="false")
 
     assert (result.code, result.error) == (
@@ -146,6 +149,7 @@ def test_a_data_directory_that_cannot_be_written_is_one_line(
     command: Command, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     # Root may write anywhere but into a file.
+    shutil.rmtree(tmp_path / "data")
     (tmp_path / "data").write_text("in the way", encoding="utf-8")
 
     result = command(*arguments)

@@ -26,7 +26,7 @@ from tokenbudget.store.db import Database, table_of
 from tokenbudget.store.import_tables import EventImportRow
 from tokenbudget.store.tables import ChargeRow, EventKeyRow, UsageRow
 
-EVENTS = int(os.environ.get("TOKENBUDGET_FAULT_EVENTS", "120000"))
+EVENTS = int(os.environ.get("TOKENBUDGET_FAULT_EVENTS", "60000"))
 KILLS = 4
 LIMIT_SECONDS = 1_800
 POLL_SECONDS = 0.02
