@@ -4,12 +4,12 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help demo test check coverage bench lock
+.PHONY: help demo test static check coverage bench lock
 
 help:
 	@echo "make demo      replay a real trace and open the dashboard (ARGS=--no-serve ends at the table)"
 	@echo "make test      run the tests (ARGS='tests/domain -k split' narrows them)"
-	@echo "make check     format, lint, types, imports, price book, contract tests"
+	@echo "make check     format, lint, types, imports, price book (make static), and contract tests"
 	@echo "make coverage  prove that tests cover every branch of domain and formats"
 	@echo "make bench     measure speed and print a table (ARGS are passed on)"
 	@echo "make lock      renew constraints.txt (ARGS=--upgrade takes newer versions)"
@@ -32,12 +32,14 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMP)
+static: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/tokenbudget prices lint
+
+check: static
 	$(BIN)/python -m pytest tests/contract
 
 coverage: $(STAMP)

@@ -104,16 +104,17 @@ def test_a_second_run_empties_the_directory_and_does_it_again(demo: Demo) -> Non
 def test_somebody_else_s_directory_is_refused_and_left_alone(
     command: Command, tmp_path: Path
 ) -> None:
-    precious = tmp_path / "precious.txt"
-    precious.write_text("keep", encoding="utf-8")
+    directory = tmp_path / "somebody's"
+    directory.mkdir()
+    (directory / "precious.txt").write_text("keep", encoding="utf-8")
 
-    result = command("demo", "--no-serve", "--data-dir", tmp_path)
+    result = command("demo", "--no-serve", "--data-dir", directory)
 
     assert (result.code, result.error) == (
         2,
-        f"tokenbudget: {tmp_path} is not empty and was not made by the demo",
+        f"tokenbudget: {directory} is not empty and was not made by the demo",
     )
-    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+    assert [path.name for path in directory.iterdir()] == ["precious.txt"]
 
 
 def test_a_directory_that_cannot_be_made_is_one_line(command: Command, tmp_path: Path) -> None:
