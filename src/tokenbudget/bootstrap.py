@@ -29,8 +29,10 @@ from tokenbudget.services.ledger import Ledger
 from tokenbudget.services.placement import Memory
 from tokenbudget.services.provider_requests import Access, Pacing, ProviderClient
 from tokenbudget.services.quota import Terms
+from tokenbudget.services.reconciliation import Reading
 from tokenbudget.services.rulebook import RulebookShelf
 from tokenbudget.services.statement_documents import Surroundings
+from tokenbudget.services.stating import Allocate, make_allocate
 from tokenbudget.settings import Settings, packaged_path
 from tokenbudget.store.db import Database
 from tokenbudget.store.migrations import migrate, require_current
@@ -121,6 +123,21 @@ def make_ledger(services: Services) -> Ledger:
         ),
         clock=services.clock,
     )
+
+
+def make_reading(services: Services, provider: str | None = None) -> Reading:
+    """Give what a comparison with bills is read by: of one provider or, for None, of all."""
+    return Reading(
+        currency=services.settings.currency,
+        price_list=services.price_list,
+        as_of=services.clock(),
+        provider=provider,
+    )
+
+
+def make_statement_allocate(services: Services) -> Allocate:
+    """Give what divides the invoices of a month in this ledger."""
+    return make_allocate(currency=services.settings.currency, price_list=services.price_list)
 
 
 def list_pulled_providers(settings: Settings) -> list[str]:

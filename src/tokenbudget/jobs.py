@@ -27,6 +27,7 @@ from tokenbudget.bootstrap import (
     make_ledger,
     make_provider_client,
     make_pull_order,
+    make_statement_allocate,
 )
 from tokenbudget.domain.errors import Unavailable
 from tokenbudget.services.bill_pulls import PullSchedule, pull_on_schedule
@@ -43,7 +44,6 @@ from tokenbudget.services.raises import review_raises
 from tokenbudget.services.rates import forget_rates
 from tokenbudget.services.rerating import rate_unpriced
 from tokenbudget.services.scheduled_reports import write_weekly_once
-from tokenbudget.services.stating import make_allocate
 from tokenbudget.services.traces import forget_old_traces
 from tokenbudget.settings import packaged_path
 
@@ -228,9 +228,7 @@ class Jobs:
     def close_statements(self) -> None:
         """Close drafts of statements whose grace is over; what is refused stays a draft."""
         services = self.services
-        allocate = make_allocate(
-            currency=services.settings.currency, price_list=services.price_list
-        )
+        allocate = make_statement_allocate(services)
         for closing in close_due_drafts(services.database, allocate, now=services.clock()):
             name, state = closing.statement.name, closing.statement.state.value
             if closing.refusals:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tokenbudget.api.access import ServicesIn, require_scope
 from tokenbudget.api.paging import link_next
-from tokenbudget.bootstrap import Services
+from tokenbudget.bootstrap import make_reading
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.months import parse_month
 from tokenbudget.formats.cursors import decode_cursor, encode_cursor
@@ -21,7 +21,7 @@ from tokenbudget.formats.reconciliations import (
     parse_coverage_window,
 )
 from tokenbudget.services.coverage import find_untracked_spend, get_coverage
-from tokenbudget.services.reconciliation import Reading, reconcile_month
+from tokenbudget.services.reconciliation import reconcile_month
 
 router = APIRouter(
     prefix="/v1/reconciliations",
@@ -68,7 +68,7 @@ def show_reconciliation(
     Rows are paged; totals, waterfall and conversions are those of the whole.
     """
     month = parse_month(parameters.period)
-    facts = reconcile_month(services.database, month, _reading(services, parameters.provider))
+    facts = reconcile_month(services.database, month, make_reading(services, parameters.provider))
     described = describe_month(facts.metered, facts.reconciliation, facts.conversions)
     rows, following = _paged(described["rows"], parameters, request, response)
     return {"period": parameters.period, **described, "rows": rows, "next": following}
@@ -83,7 +83,9 @@ def show_untracked(
 ) -> dict[str, Any]:
     """List keys, projects and accounts with traffic that nobody reported, the dearest first."""
     month = parse_month(parameters.period)
-    found = find_untracked_spend(services.database, month, _reading(services, parameters.provider))
+    found = find_untracked_spend(
+        services.database, month, make_reading(services, parameters.provider)
+    )
     names, following = _paged(found.names, parameters, request, response)
     return {
         "period": parameters.period,
@@ -105,20 +107,11 @@ def show_coverage(
     until = parameters.until
     last = first if until is None else parse_month(until, field="until")
     window = parse_coverage_window(parameters.by)
-    found = get_coverage(services.database, (first, last), window, _reading(services))
+    found = get_coverage(services.database, (first, last), window, make_reading(services))
     return {
         "currency": services.settings.currency,
         "coverage": [describe_coverage(each.period, each.team, each.coverage) for each in found],
     }
-
-
-def _reading(services: Services, provider: str | None = None) -> Reading:
-    return Reading(
-        currency=services.settings.currency,
-        price_list=services.price_list,
-        as_of=services.clock(),
-        provider=provider,
-    )
 
 
 def _paged(

@@ -11,7 +11,7 @@ from tokenbudget.api.access import ServicesIn, require_scope
 from tokenbudget.api.bodies import OBJECT_BODY, ObjectBody
 from tokenbudget.api.costs import CSV_TYPE, choose_media_type
 from tokenbudget.api.paging import link_next
-from tokenbudget.bootstrap import Services
+from tokenbudget.bootstrap import Services, make_statement_allocate
 from tokenbudget.domain.errors import InvalidInput
 from tokenbudget.domain.money import format_nanos
 from tokenbudget.domain.months import format_month, parse_month
@@ -42,7 +42,6 @@ from tokenbudget.services.statements import (
     total_statement,
     verify_statement,
 )
-from tokenbudget.services.stating import Allocate, make_allocate
 
 router = APIRouter(prefix="/v1/statements", tags=["statements"])
 READ = [Depends(require_scope("read"))]
@@ -66,7 +65,7 @@ def close(
     usual = services.settings.statement_grace_hours
     closing = close_month(
         services.database,
-        _allocate(services),
+        make_statement_allocate(services),
         month=asked.month,
         now=services.clock(),
         grace=timedelta(hours=usual if hours is None else hours),
@@ -219,7 +218,7 @@ def restate(
     month = get_header(services.database, statement_id).month
     proposed = propose_restatement(
         services.database,
-        _allocate(services),
+        make_statement_allocate(services),
         month=month,
         reason=reason,
         now=services.clock(),
@@ -237,16 +236,12 @@ def approve(statement_id: str, services: ServicesIn, key: AdminKey) -> dict[str,
     approval = Approval(key.key_id or None, services.settings.statement_self_approval)
     approved = approve_restatement(
         services.database,
-        _allocate(services),
+        make_statement_allocate(services),
         statement_id,
         approval=approval,
         now=services.clock(),
     )
     return _describe_by_team(services, approved)
-
-
-def _allocate(services: Services) -> Allocate:
-    return make_allocate(currency=services.settings.currency, price_list=services.price_list)
 
 
 def _describe_by_team(services: Services, header: StatementHeader) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from tokenbudget.bootstrap import Services
+from tokenbudget.bootstrap import make_reading
 from tokenbudget.cli.console import print_rows
 from tokenbudget.cli.start import started
 from tokenbudget.domain.bills import ChargeCategory
@@ -23,7 +23,7 @@ from tokenbudget.formats.reconciliations import (
     parse_coverage_window,
 )
 from tokenbudget.services.coverage import find_untracked_spend, get_coverage
-from tokenbudget.services.reconciliation import Reading, reconcile_month
+from tokenbudget.services.reconciliation import reconcile_month
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Month = Annotated[str, typer.Option("--period", help="The month, such as 2026-09 (UTC).")]
@@ -35,7 +35,7 @@ def reconcile(period: Month, provider: Provider = None, as_json: AsJson = False)
     """Compare what was metered with what was invoiced; exit 1 when anything was over-counted."""
     month = parse_month(period)
     services = started()
-    facts = reconcile_month(services.database, month, _reading(services, provider))
+    facts = reconcile_month(services.database, month, make_reading(services, provider))
     described = describe_month(facts.metered, facts.reconciliation, facts.conversions)
     if as_json:
         print(json.dumps({"period": period, **described}))
@@ -54,7 +54,7 @@ def untracked(period: Month, provider: Provider = None, as_json: AsJson = False)
     """List keys, projects and accounts with traffic that nobody reported, and whose it may be."""
     month = parse_month(period)
     services = started()
-    found = find_untracked_spend(services.database, month, _reading(services, provider))
+    found = find_untracked_spend(services.database, month, make_reading(services, provider))
     rows = [
         describe_untracked(each.untracked, each.owner, each.share_basis_points)
         for each in found.names
@@ -77,18 +77,9 @@ def coverage(
     last = first if until is None else parse_month(until, field="until")
     window = parse_coverage_window(by)
     services = started()
-    found = get_coverage(services.database, (first, last), window, _reading(services))
+    found = get_coverage(services.database, (first, last), window, make_reading(services))
     rows = [describe_coverage(each.period, each.team, each.coverage) for each in found]
     print_rows(f"Coverage by {by}", rows, as_json=as_json)
-
-
-def _reading(services: Services, provider: str | None = None) -> Reading:
-    return Reading(
-        currency=services.settings.currency,
-        price_list=services.price_list,
-        as_of=services.clock(),
-        provider=provider,
-    )
 
 
 def _table_row(row: Mapping[str, Any]) -> dict[str, Any]:

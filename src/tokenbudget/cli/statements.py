@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tokenbudget.bootstrap import Services
+from tokenbudget.bootstrap import Services, make_statement_allocate
 from tokenbudget.cli.console import print_rows
 from tokenbudget.cli.start import started
 from tokenbudget.domain.errors import Conflict, InvalidInput
@@ -30,7 +30,6 @@ from tokenbudget.services.statements import (
     total_statement,
     verify_statement,
 )
-from tokenbudget.services.stating import Allocate, make_allocate
 
 app = typer.Typer(help="A month's statement: close, show, restate, verify.", no_args_is_help=True)
 MonthArgument = Annotated[str, typer.Argument(metavar="PERIOD", help="The month, such as 2026-09")]
@@ -52,7 +51,7 @@ def close(
     try:
         closing = close_month(
             services.database,
-            _allocate(services),
+            make_statement_allocate(services),
             month=month,
             now=services.clock(),
             grace=timedelta(hours=hours),
@@ -109,7 +108,7 @@ def restate(
         services = started()
         approved = approve_restatement(
             services.database,
-            _allocate(services),
+            make_statement_allocate(services),
             approve,
             approval=Approval(None),
             now=services.clock(),
@@ -121,7 +120,11 @@ def restate(
     month = parse_month(period)
     services = started()
     proposed = propose_restatement(
-        services.database, _allocate(services), month=month, reason=reason, now=services.clock()
+        services.database,
+        make_statement_allocate(services),
+        month=month,
+        reason=reason,
+        now=services.clock(),
     )
     _show_proposal(services, proposed, as_json=as_json)
 
@@ -149,10 +152,6 @@ def verify(period: MonthArgument, as_json: JsonOption = False) -> None:
         print(f"{header.name} ({header.state}) holds: {header.digest or 'no digest yet'}")
     if found.faults:
         raise typer.Exit(1)
-
-
-def _allocate(services: Services) -> Allocate:
-    return make_allocate(currency=services.settings.currency, price_list=services.price_list)
 
 
 def _show(

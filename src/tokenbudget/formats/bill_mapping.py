@@ -32,7 +32,6 @@ It owns the TOML and its rules; ``bills/mapped.py`` reads a table by it. Everyth
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -41,6 +40,7 @@ from typing import Any, Final
 
 from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.errors import BadFile, InvalidInput
+from tokenbudget.formats.toml_files import load_toml
 
 DEFAULT_SOURCE: Final = "mapped"
 TABLES: Final = ("columns", "constants", "formats", "category", "tags")
@@ -127,13 +127,7 @@ class BillMapping:
 
 def load_bill_mapping(path: Path) -> BillMapping:
     """Give the mapping of a TOML file; raises BadFile naming the entry and the rule."""
-    try:
-        text = path.read_text("utf-8")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise BadFile(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadFile(f"{path}: not readable TOML: {error}") from None
+    text, content = load_toml(path)
     try:
         return _mapping(path, text, content)
     except InvalidInput as error:

@@ -23,7 +23,6 @@ A column inside of a structure is named with a dot.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from tokenbudget.domain.errors import BadFile, InvalidInput
 from tokenbudget.domain.periods import zone
 from tokenbudget.domain.usage import UNIT_SET
 from tokenbudget.formats.event_files import EVENT_FIELDS
+from tokenbudget.formats.toml_files import load_toml
 
 SECTIONS: Final = ("event", "usage", "tags")
 GIVERS: Final = ("column", "constant", "template", "sum", "row_number")
@@ -131,13 +131,7 @@ class ColumnMapping:
 
 def load_mapping(path: Path) -> ColumnMapping:
     """Give the mapping of a TOML file; raises BadFile naming the entry and the rule."""
-    try:
-        text = path.read_text("utf-8")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise BadFile(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadFile(f"{path}: not readable TOML: {error}") from None
+    text, content = load_toml(path)
     try:
         entries = tuple(_entries(content))
         _require_whole(entries)

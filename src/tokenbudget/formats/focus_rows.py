@@ -27,7 +27,7 @@ from tokenbudget.domain.focus import (
     Part,
     PriceTerms,
 )
-from tokenbudget.domain.months import month_period
+from tokenbudget.domain.months import month_at, month_period
 from tokenbudget.domain.periods import Period
 from tokenbudget.formats.focus_text import (
     count_text,
@@ -121,7 +121,7 @@ class RowBuilder:
         row = {
             **self._place_cells(usage),
             **self._class_cells(usage),
-            **_billing_cells(day.start.year * 100 + day.start.month),
+            **_billing_cells(month_at(day.start)),
             "BilledCost": decimal_text(part.billed),
             "ChargePeriodEnd": instant_text(day.end),
             "ChargePeriodStart": instant_text(day.start),

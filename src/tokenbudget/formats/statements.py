@@ -6,7 +6,6 @@ decimal string in the currency that stands beside it, months are like ``2026-09`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from tokenbudget.domain.money import format_nanos
 from tokenbudget.domain.months import format_month, parse_month
 from tokenbudget.domain.periods import format_instant
 from tokenbudget.domain.statements import (
+    LINE_DIMENSIONS,
     Refusal,
     StatedInvoice,
     StatedTotal,
@@ -24,25 +24,16 @@ from tokenbudget.domain.statements import (
     StatementLine,
 )
 from tokenbudget.formats.spreadsheets import Cell, write_csv
+from tokenbudget.formats.wire import UNSTORABLE
 
 MAX_GRACE_HOURS: Final = 24 * 31
 CLOSE_FIELDS: Final = ("period", "grace_hours")
 RESTATE_FIELDS: Final = ("reason",)
-UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 LINE_COLUMNS: Final = (
     "row_number",
     "service_month",
     "corrects",
-    "team",
-    "feature",
-    "tenant",
-    "cost_center",
-    "provider",
-    "account",
-    "model",
-    "origin",
-    "method",
-    "rule",
+    *LINE_DIMENSIONS[1:],
     "requests",
     "tokens",
     "metered_cost",

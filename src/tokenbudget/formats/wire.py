@@ -15,6 +15,9 @@ from tokenbudget.domain.errors import InvalidInput
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are no JSON: bad syntax, bad UTF-8, or too deep a nesting."""
 
+UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+"""Characters that no database stores as text."""
+
 NUL_ESCAPE: Final = b"\\u0000"
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 

@@ -14,7 +14,7 @@ from typing import Final
 from sqlmodel import Session, SQLModel
 
 from tokenbudget.domain.errors import InvalidInput, NotFound
-from tokenbudget.formats.bills.lines import UNSTORABLE
+from tokenbudget.formats.wire import UNSTORABLE
 from tokenbudget.store import bill_withdrawals as store
 from tokenbudget.store.bill_listing import get_import
 from tokenbudget.store.bills import lock_imports, tables_with

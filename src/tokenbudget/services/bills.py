@@ -20,6 +20,7 @@ from uuid import UUID, uuid5
 from sqlmodel import Session
 
 from tokenbudget.domain.errors import Conflict
+from tokenbudget.domain.months import format_month
 from tokenbudget.formats.bills import (
     BillEntry,
     BillFormat,
@@ -251,7 +252,7 @@ def _refuse_parts(given: _Given, spool: BillSpool, others: Iterable[BillSpool]) 
         for month in sorted(each.billing_month or 0 for each in shared):
             raise refuse_file(
                 Path(given.name),
-                f"covers {month // 100}-{month % 100:02} as another file of this call does; import"
+                f"covers {format_month(month)} as another file of this call does; import"
                 " parts of one delivery as such, and a restatement in a call of its own",
             )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import polars as pl
@@ -19,6 +18,7 @@ from sqlmodel import Session
 from tokenbudget.domain.allocation import CallFacts
 from tokenbudget.domain.budgets import BudgetMatch, Unit
 from tokenbudget.domain.identity import has_lasting_ids
+from tokenbudget.domain.months import month_period
 from tokenbudget.domain.periods import Period, from_micros, to_micros
 from tokenbudget.domain.rating import RatingFacts, rate
 from tokenbudget.domain.usage import OK_STATUS, Basis
@@ -148,7 +148,7 @@ class _BulkBatch:
         _, is_late = period_of(earliest, closed_before)
         if closed_before is None or not is_late:
             return
-        first_open = datetime(closed_before // 100, closed_before % 100, 1, tzinfo=earliest.tzinfo)
+        first_open = month_period(closed_before).start
         late = events.filter(pl.col("occurred_micros") < to_micros(first_open))
         raise NotPlain(late["row"].to_list())
 

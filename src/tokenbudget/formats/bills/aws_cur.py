@@ -33,10 +33,10 @@ from tokenbudget.formats.bills.lines import (
     currency_cell,
     decimal_cell,
     parse_utc,
+    parsed_cell,
     period_of,
     refuse_file,
     required_text_cell,
-    shown,
     text_cell,
 )
 from tokenbudget.formats.bills.tables import Cells, columns_of_head, open_table
@@ -210,7 +210,7 @@ def _read_line(facts: _Facts, row: TableRow) -> BillLine:
         listed=None if listed is None else amount_cell(listed, place, LISTED),
         invoice_ref=facts.invoice_ref,
         is_correction=facts.is_correction or is_of_other_month,
-        month=facts.month.start.year * 100 + facts.month.start.month,
+        month=month_at(facts.month.start),
         tags=facts.tags,
     )
 
@@ -230,11 +230,9 @@ def _text(cells: Cells, column: str, place: Place) -> str | None:
 
 
 def _instant(cells: Cells, column: str, place: Place) -> datetime:
-    text = required_text_cell(cells[column], place, column)
-    instant = parse_utc(text)
-    if instant is None:
-        raise place.refuse(column, f"{shown(text)} is not a UTC time such as 2026-09-01T00:00:00Z")
-    return instant
+    return parsed_cell(
+        cells[column], place, column, parse_utc, "a UTC time such as 2026-09-01T00:00:00Z"
+    )
 
 
 def _scaled(text: str, scale: int, place: Place) -> Decimal:

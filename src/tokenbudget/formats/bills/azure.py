@@ -23,6 +23,7 @@ from typing import Final
 
 from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.money import EXACT
+from tokenbudget.domain.months import month_at
 from tokenbudget.domain.periods import Period
 from tokenbudget.formats.bills.cloud_meters import Meter, read_azure
 from tokenbudget.formats.bills.folding import TableRow, TableShape, fold_table
@@ -33,9 +34,9 @@ from tokenbudget.formats.bills.lines import (
     amount_cell,
     currency_cell,
     decimal_cell,
+    parsed_cell,
     refuse_file,
     required_text_cell,
-    shown,
     text_cell,
 )
 from tokenbudget.formats.bills.tables import Cells, columns_of_head, open_table
@@ -215,7 +216,7 @@ def _read_line(facts: _Facts, row: TableRow) -> BillLine:
         listed=_listed(cells, quantity, facts, scale, place),
         invoice_ref=facts.invoice_ref,
         is_correction=facts.is_correction,
-        month=facts.month.year * 100 + facts.month.month,
+        month=month_at(facts.month),
         tags=facts.tags,
     )
 
@@ -262,11 +263,7 @@ def _text(cells: Cells, column: str, place: Place) -> str | None:
 
 
 def _day(cells: Cells, column: str, place: Place) -> datetime:
-    text = required_text_cell(cells[column], place, column)
-    day = parse_day(text)
-    if day is None:
-        raise place.refuse(column, f"{shown(text)} is not a day such as 09/02/2026")
-    return day
+    return parsed_cell(cells[column], place, column, parse_day, "a day such as 09/02/2026")
 
 
 def _price(cells: Cells, column: str, place: Place) -> Decimal | None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from tokenbudget.domain.bills import ChargeCategory
+from tokenbudget.domain.months import month_at
 from tokenbudget.domain.periods import Period, format_instant
 from tokenbudget.formats.bills.cloud_meters import Meter
 from tokenbudget.formats.bills.focus_providers import name_provider, read_meter
@@ -34,6 +35,7 @@ from tokenbudget.formats.bills.lines import (
     currency_cell,
     decimal_cell,
     parse_utc,
+    parsed_cell,
     period_of,
     refuse_file,
     required_text_cell,
@@ -199,7 +201,7 @@ def _read_line(facts: _Facts, row: TableRow) -> BillLine:
         effective=None if effective == billed else effective,
         invoice_ref=facts.invoice_ref,
         is_correction=facts.is_correction,
-        month=billing.start.year * 100 + billing.start.month,
+        month=month_at(billing.start),
         tags=_with_period(facts.tags, charge if is_of_other_month else None),
     )
 
@@ -225,11 +227,9 @@ def _period(row: Cells, name: str, place: Place) -> Period:
 
 
 def _instant(row: Cells, column: str, place: Place) -> datetime:
-    text = required_text_cell(row[column], place, column)
-    instant = parse_instant(text)
-    if instant is None:
-        raise place.refuse(column, f"{shown(text)} is not a UTC time such as 2026-09-01T00:00:00Z")
-    return instant
+    return parsed_cell(
+        row[column], place, column, parse_instant, "a UTC time such as 2026-09-01T00:00:00Z"
+    )
 
 
 def _number(cell: str | None) -> str | None:

@@ -36,6 +36,7 @@ from tokenbudget.formats.bills.lines import (
     currency_cell,
     decimal_cell,
     parse_utc,
+    parsed_cell,
     period_of,
     required_text_cell,
     shown,
@@ -242,11 +243,9 @@ def _quantity(text: str, place: Place) -> Decimal:
 
 
 def _instant(cells: Cells, column: str, place: Place) -> datetime:
-    text = required_text_cell(cells[column], place, column)
-    instant = parse_instant(text)
-    if instant is None:
-        raise place.refuse(column, f"{shown(text)} is not a time such as 2026-09-01 08:00:00 UTC")
-    return instant
+    return parsed_cell(
+        cells[column], place, column, parse_instant, "a time such as 2026-09-01 08:00:00 UTC"
+    )
 
 
 def _month(cells: Cells, place: Place) -> int:

@@ -7,7 +7,7 @@ to know any provider's shape.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,7 +19,9 @@ from typing import Final
 from tokenbudget.domain.bills import ChargeCategory
 from tokenbudget.domain.errors import BadFile
 from tokenbudget.domain.money import MAX_NANOS, NANO_DIGITS
+from tokenbudget.domain.months import month_at
 from tokenbudget.domain.periods import Period
+from tokenbudget.formats.wire import UNSTORABLE
 
 MAX_DECIMALS: Final = 40
 MAX_WHOLE_DIGITS: Final = 19
@@ -32,7 +34,6 @@ NUMBER: Final = re.compile(r"[+-]?\d{1,60}(\.\d{1,60})?([eE][+-]?\d{1,3})?", re.
 INSTANT: Final = re.compile(
     r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?)(?:Z|\+00:00)?", re.ASCII
 )
-UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 
 
@@ -77,8 +78,7 @@ class BillLine:
     @property
     def billing_month(self) -> int:
         """Give the month of the invoice, as year * 100 + month."""
-        start = self.period.start
-        return self.month or start.year * 100 + start.month
+        return self.month or month_at(self.period.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +197,20 @@ def required_text_cell(cell: object, place: Place, column: str) -> str:
     if text is None:
         raise place.refuse(column, "must not be null")
     return text
+
+
+def parsed_cell(
+    cell: object, place: Place, column: str, parse: Callable[[str], datetime | None], example: str
+) -> datetime:
+    """Give the instant that ``parse`` makes of the text, which must be there and like the example.
+
+    ``example`` is such as ``a day such as 09/02/2026``.
+    """
+    text = required_text_cell(cell, place, column)
+    instant = parse(text)
+    if instant is None:
+        raise place.refuse(column, f"{shown(text)} is not {example}")
+    return instant
 
 
 def currency_cell(cell: object, place: Place, column: str) -> str:
